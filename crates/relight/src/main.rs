@@ -1,0 +1,3 @@
+//! The command line of Relight: one program for every task.
+
+fn main() {}
