@@ -17,7 +17,9 @@
 //!   because what follows from them is very different.
 
 mod error;
+pub mod fault;
 pub mod local;
+pub mod memory;
 
 pub use error::StorageError;
 
