@@ -9,6 +9,28 @@ pub struct FileTime {
     pub nanos: u32,
 }
 
+/// The part of an entry's metadata that every entry has, as its ENTRY item holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stat {
+    /// `st_mode`: file type and permission bits.
+    pub mode: u32,
+    /// Portable inode flags (`chattr`) in the numbering of the pxar format.
+    pub flags: u64,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Last modification of the content.
+    pub mtime: FileTime,
+}
+
+impl Stat {
+    /// The type bits of the mode, one of [`crate::format::mode`].
+    pub fn file_type(&self) -> u32 {
+        self.mode & crate::format::mode::TYPE
+    }
+}
+
 /// Metadata of one file system object, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata {
@@ -31,6 +53,24 @@ pub struct Metadata {
     pub fcaps: Option<Vec<u8>>,
     /// Project id of ext4 and XFS quotas; none where it is 0.
     pub project_id: Option<u64>,
+}
+
+impl Metadata {
+    /// The part every entry has.
+    pub fn stat(&self) -> Stat {
+        Stat {
+            mode: self.mode,
+            flags: self.flags,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+        }
+    }
+
+    /// The type bits of the mode, one of [`crate::format::mode`].
+    pub fn file_type(&self) -> u32 {
+        self.mode & crate::format::mode::TYPE
+    }
 }
 
 /// POSIX ACLs beyond what `mode` says. Permissions are the three bits rwx.
