@@ -8,6 +8,7 @@ pub mod encoder;
 pub mod entry;
 pub mod error;
 pub mod format;
+pub mod fs;
 pub mod goodbye;
 pub mod metadata;
 pub mod metadata_items;
