@@ -16,6 +16,7 @@
 //! - **Honest errors.** "Not there", "not to be had now", "denied" and "lying in a cold class" are told apart,
 //!   because what follows from them is very different.
 
+pub mod claim;
 mod error;
 pub mod fault;
 pub mod local;
