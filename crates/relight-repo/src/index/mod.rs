@@ -1,0 +1,183 @@
+//! The index: where every chunk lies. Immutable segments in storage are the truth; what is here is a cache of them.
+
+pub mod cache;
+pub mod entry;
+pub mod file;
+pub mod segment;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use relight_keys::{KeySet, RepositoryId};
+
+pub use entry::{Entry, PackLine};
+pub use segment::Segment;
+
+use crate::error::Result;
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::pack::Record;
+use crate::storage::Storage;
+use cache::Cache;
+use file::IndexFile;
+
+/// What may be done with the chunks of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PackState {
+    /// They can be read and referred to.
+    Live,
+    /// They can be read, but a new snapshot must not refer to them: the pack will be deleted.
+    Condemned,
+    /// The pack has been deleted or lost.
+    Gone,
+}
+
+/// A place where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// The pack.
+    pub pack: PackLine,
+    /// The record in it.
+    pub record: Record,
+}
+
+/// An index file with the state of each of its packs.
+#[derive(Clone)]
+struct Part {
+    file: Arc<IndexFile>,
+    states: Arc<[PackState]>,
+}
+
+/// The index of one repository, open in this process.
+pub struct Index {
+    cache: Cache,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    parts: Vec<Part>,
+    packs: HashMap<PackId, PackState>,
+    suspects: HashMap<ChunkId, Vec<PackId>>,
+}
+
+impl State {
+    fn part(&self, file: Arc<IndexFile>) -> Part {
+        let state = |pack: &PackLine| self.packs.get(&pack.id).copied().unwrap_or(PackState::Live);
+        let states = file.packs().iter().map(state).collect();
+        Part { file, states }
+    }
+
+    fn is_suspect(&self, located: &Located) -> bool {
+        let suspect = |packs: &Vec<PackId>| packs.contains(&located.pack.id);
+        !self.suspects.is_empty() && self.suspects.get(&located.record.id).is_some_and(suspect)
+    }
+
+    fn places<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (Located, PackState)> + 'a {
+        self.parts.iter().rev().flat_map(move |part| {
+            part.file.find(id).map(|(entry, pack)| {
+                (Located { pack: *pack, record: entry.record }, part.states[entry.pack as usize])
+            })
+        })
+    }
+}
+
+impl Index {
+    /// Brings the local cache in `directory` up to date with the segments in storage and opens it.
+    pub fn open(
+        directory: &Path,
+        storage: &dyn Storage,
+        keys: &KeySet,
+        repository: RepositoryId,
+    ) -> Result<Self> {
+        let index = Self { cache: Cache::new(directory), state: RwLock::default() };
+        index.refresh(storage, keys, repository)?;
+        Ok(index)
+    }
+
+    /// Reads segments that were added, and lets go of those that are no more.
+    pub fn refresh(&self, storage: &dyn Storage, keys: &KeySet, repository: RepositoryId) -> Result<()> {
+        let files = self.cache.synchronise(storage, keys, repository)?;
+        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.parts = files.into_iter().map(|file| state.part(file)).collect();
+        Ok(())
+    }
+
+    /// Says which packs are not [`PackState::Live`]. Replaces what was said before.
+    pub fn set_pack_states(&self, packs: HashMap<PackId, PackState>) {
+        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.packs = packs;
+        state.parts = state.parts.iter().map(|part| state.part(part.file.clone())).collect();
+    }
+
+    /// Says which chunks were found corrupt, and in which packs. Replaces what was said before.
+    pub fn set_suspects(&self, suspects: HashMap<ChunkId, Vec<PackId>>) {
+        self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()).suspects = suspects;
+    }
+
+    /// Where a new snapshot may refer to the chunk: in a live pack, and not known to be corrupt there.
+    pub fn writable(&self, id: &ChunkId) -> Option<Located> {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let fit = |(place, pack): &(Located, PackState)| *pack == PackState::Live && !state.is_suspect(place);
+        state.places(id).find(fit).map(|(place, _)| place)
+    }
+
+    /// Every place where the chunk may still be read, the best first.
+    pub fn readable(&self, id: &ChunkId) -> Vec<Located> {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut places: Vec<_> = state.places(id).filter(|(_, pack)| *pack != PackState::Gone).collect();
+        if places.len() > 1 {
+            places.sort_by_key(|(place, pack)| (state.is_suspect(place), *pack));
+        }
+        places.into_iter().map(|(place, _)| place).collect()
+    }
+
+    /// Adds a segment that this process has just stored.
+    pub fn add(&self, id: SegmentId, segment: &Segment) -> Result<()> {
+        let file = self.cache.add(id, segment)?;
+        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let part = state.part(file);
+        state.parts.push(part);
+        Ok(())
+    }
+
+    /// The packs that it speaks of, each once, with their state.
+    pub fn packs(&self) -> HashMap<PackId, (PackLine, PackState)> {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lines = state.parts.iter().flat_map(|part| part.file.packs().iter().zip(part.states.iter()));
+        lines.map(|(line, state)| (line.id, (*line, *state))).collect()
+    }
+
+    /// The segments it was read from.
+    pub fn segments(&self) -> Vec<SegmentId> {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.parts.iter().flat_map(|part| part.file.segments().iter().copied()).collect()
+    }
+
+    /// Calls `visit` for every entry of every pack that is not gone, in no particular order. A chunk that lies in
+    /// several packs is visited for each.
+    pub fn for_each(&self, mut visit: impl FnMut(&Located, PackState)) {
+        let parts = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner()).parts.clone();
+        for part in parts {
+            for at in 0..part.file.len() {
+                let Some(entry) = part.file.entry(at) else { continue };
+                let number = entry.pack as usize;
+                if part.states[number] != PackState::Gone {
+                    let located = Located { pack: part.file.packs()[number], record: entry.record };
+                    visit(&located, part.states[number]);
+                }
+            }
+        }
+    }
+
+    /// Entries it holds, those of packs that are gone included.
+    pub fn len(&self) -> usize {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.parts.iter().map(|part| part.file.len()).sum()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

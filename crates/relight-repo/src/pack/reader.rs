@@ -1,0 +1,129 @@
+//! Reads packs: their table of contents, and single records.
+
+use relight_keys::{KeySet, PackCipher, RepositoryId};
+
+use super::codec::{Codec, Decoder};
+use super::format::{self, HEADER, Header, MAX_PACK, PackKind, Record, TRAILER, Trailer};
+use crate::error::{RepoError, Result};
+use crate::id::{ChunkId, PackId};
+use crate::storage::Storage;
+
+/// Opens the records of one pack.
+pub struct PackOpener {
+    id: PackId,
+    kind: PackKind,
+    cipher: PackCipher,
+}
+
+impl PackOpener {
+    /// For the pack `id` that is sealed under data key `key`.
+    pub fn new(
+        repository: RepositoryId,
+        keys: &KeySet,
+        kind: PackKind,
+        id: PackId,
+        key: relight_keys::KeyId,
+    ) -> Result<Self> {
+        let data_key = keys.get(key).ok_or_else(|| RepoError::KeyMissing {
+            what: format!("pack {id}"),
+            key: key.to_string(),
+        })?;
+        Ok(Self { id, kind, cipher: data_key.pack_cipher(repository, &id.0) })
+    }
+
+    /// Opens a record in place and returns what was sealed, still compressed.
+    pub fn open<'a>(&self, record: &Record, sealed: &'a mut [u8]) -> Result<&'a [u8]> {
+        let associated = record.associated_data(self.kind);
+        match self.cipher.open(u64::from(record.offset), &associated, sealed) {
+            Ok(payload) => Ok(payload),
+            Err(_) => Err(self.corrupt(record.id)),
+        }
+    }
+
+    /// Opens a record, expands it and checks that it is the chunk it should be.
+    pub fn content(&self, record: &Record, sealed: &mut [u8], decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let payload = self.open(record, sealed)?;
+        let raw = match record.codec {
+            Codec::Plain if payload.len() == record.raw as usize => payload.to_vec(),
+            codec => {
+                let mut raw = vec![0; record.raw as usize];
+                if !decoder.decode(codec, payload, &mut raw) {
+                    return Err(self.corrupt(record.id));
+                }
+                raw
+            }
+        };
+        if ChunkId::of(&raw) != record.id {
+            return Err(self.corrupt(record.id));
+        }
+        Ok(raw)
+    }
+
+    fn corrupt(&self, chunk: ChunkId) -> RepoError {
+        RepoError::ChunkCorrupt { chunk, pack: self.id }
+    }
+}
+
+/// Reads the table of contents of a pack of `size` bytes from its end: how an index is rebuilt.
+pub fn read_toc(
+    storage: &dyn Storage,
+    repository: RepositoryId,
+    keys: &KeySet,
+    kind: PackKind,
+    id: PackId,
+    size: u64,
+) -> Result<(Header, Vec<Record>)> {
+    let key = kind.key(id);
+    let what = format!("pack {id}");
+    let damaged = |why: &str| RepoError::damaged(&what, why);
+    if size < (HEADER + TRAILER + format::TAG) as u64 {
+        return Err(damaged("it was cut short"));
+    }
+    if size > MAX_PACK {
+        return Err(damaged("it is larger than any pack"));
+    }
+    let mut header = [0; HEADER];
+    storage.get_range(&key, 0, &mut header)?;
+    let header = Header::decode(&header, &what, id, repository)?;
+    if header.kind != kind {
+        return Err(damaged("it is a pack of the other kind"));
+    }
+    let mut trailer = [0; TRAILER];
+    storage.get_range(&key, size - TRAILER as u64, &mut trailer)?;
+    let trailer = Trailer::decode(&trailer, size, &what)?;
+    let end = size - TRAILER as u64 - u64::from(trailer.toc);
+    let mut toc = vec![0; trailer.toc as usize];
+    storage.get_range(&key, end, &mut toc)?;
+    let records = open_toc(&header, keys, &mut toc, end, &what)?;
+    Ok((header, records))
+}
+
+/// The same from the bytes of a whole pack.
+pub fn parse_toc(
+    bytes: &[u8],
+    repository: RepositoryId,
+    keys: &KeySet,
+    id: PackId,
+) -> Result<(Header, Vec<Record>)> {
+    let what = format!("pack {id}");
+    let damaged = || RepoError::damaged(&what, "it was cut short");
+    let header = bytes.first_chunk::<HEADER>().ok_or_else(damaged)?;
+    let header = Header::decode(header, &what, id, repository)?;
+    let trailer = bytes.last_chunk::<TRAILER>().ok_or_else(damaged)?;
+    let trailer = Trailer::decode(trailer, bytes.len() as u64, &what)?;
+    let end = bytes.len() - TRAILER - trailer.toc as usize;
+    let mut toc = bytes.get(end..bytes.len() - TRAILER).ok_or_else(damaged)?.to_vec();
+    let records = open_toc(&header, keys, &mut toc, end as u64, &what)?;
+    Ok((header, records))
+}
+
+fn open_toc(header: &Header, keys: &KeySet, toc: &mut [u8], end: u64, what: &str) -> Result<Vec<Record>> {
+    let key = keys
+        .get(header.key)
+        .ok_or_else(|| RepoError::KeyMissing { what: what.to_string(), key: header.key.to_string() })?;
+    let cipher = key.pack_cipher(header.repository, &header.id.0);
+    let plain = cipher
+        .open(format::TOC_OFFSET, &header.encode(), toc)
+        .map_err(|_| RepoError::damaged(what, "its table of contents does not open"))?;
+    format::decode_toc(plain, end, what)
+}
