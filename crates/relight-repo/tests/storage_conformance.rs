@@ -1,6 +1,8 @@
 //! The storage contract against what needs no server: memory, a local directory, and a storage that ignores
 //! conditions under the claim fall-back.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 
 use relight_repo::storage::Storage;

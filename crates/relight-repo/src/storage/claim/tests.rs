@@ -114,13 +114,12 @@ impl Stepped {
         self.outcome = self.arrived.recv().unwrap();
     }
 
-    /// Makes one operation; `false` if it is done.
-    fn step(&mut self) -> bool {
+    /// Makes one operation, if it is not done.
+    fn step(&mut self) {
         if self.outcome.is_none() {
             self.go.send(()).unwrap();
             self.wait();
         }
-        self.outcome.is_none()
     }
 }
 
@@ -135,10 +134,8 @@ fn in_no_interleaving_of_operations_do_two_win() {
             racers[(schedule >> turn & 1) as usize].step();
         }
         let mut turns = 0;
-        while racers
-            .iter_mut()
-            .fold(false, |going, racer| racer.step() || going)
-        {
+        while racers.iter().any(|racer| racer.outcome.is_none()) {
+            racers.iter_mut().for_each(Stepped::step);
             turns += 1;
             assert!(turns < 10_000, "schedule {schedule:b}: nobody gets ahead");
         }
