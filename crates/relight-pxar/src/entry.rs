@@ -141,7 +141,19 @@ impl Layout {
         name: &'a [u8],
         position: u64,
     ) -> Result<Entry<'a>, DecodeError> {
-        let kind = match &self.kind {
+        let metadata = self.metadata(bytes, position)?;
+        Ok(Entry {
+            path,
+            name,
+            kind: self.kind(bytes),
+            metadata,
+            position,
+        })
+    }
+
+    /// What the entry is.
+    pub(crate) fn kind<'a>(&self, bytes: &'a [u8]) -> EntryKind<'a> {
+        match &self.kind {
             KindLayout::Directory => EntryKind::Directory,
             KindLayout::File { size, content } => EntryKind::File {
                 size: *size,
@@ -163,21 +175,19 @@ impl Layout {
                 target_position: *target_position,
                 target: part(bytes, target),
             },
+        }
+    }
+
+    /// The entry's metadata; none for a hard link.
+    pub(crate) fn metadata<'a>(
+        &self,
+        bytes: &'a [u8],
+        position: u64,
+    ) -> Result<Option<RawMetadata<'a>>, DecodeError> {
+        let Some(range) = &self.metadata else {
+            return Ok(None);
         };
-        let metadata = match &self.metadata {
-            Some(range) => Some(RawMetadata::of_checked(
-                part(bytes, range),
-                position.saturating_add(range.start as u64),
-            )?),
-            None => None,
-        };
-        Ok(Entry {
-            path,
-            name,
-            kind,
-            metadata,
-            position,
-        })
+        RawMetadata::of_checked(part(bytes, range), position.saturating_add(range.start as u64)).map(Some)
     }
 }
 
