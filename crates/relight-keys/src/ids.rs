@@ -12,6 +12,13 @@ pub struct IdError {
     digits: usize,
 }
 
+impl IdError {
+    /// The same of another kind of id.
+    pub(crate) fn of(self, what: &'static str) -> Self {
+        Self { what, ..self }
+    }
+}
+
 /// The identity of a repository: 16 random bytes drawn when it is made, never changed. Printed as 32
 /// hexadecimal digits. Everything sealed is bound to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,9 +16,12 @@
 mod data_key;
 mod derive;
 mod entropy;
+mod hex_array;
 mod ids;
 mod key_set;
+mod keyring;
 mod pack_cipher;
+mod provider;
 mod seal;
 mod secret;
 
@@ -26,7 +29,15 @@ pub use data_key::DataKey;
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use ids::{IdError, KeyId, RepositoryId};
 pub use key_set::{KeySet, KeySetError};
+pub use keyring::{
+    Change, Keyring, KeyringError, KeyringName, KeyringNameError, NewKeyring, Opened, WrapId, WrapInfo,
+    create, open, open_all, unite,
+};
 pub use pack_cipher::{OpenError, PackCipher, TAG_LENGTH};
+pub use provider::{
+    Argon2Cost, Background, KINDS, KeyFile, Kind, MINIMUM_PASSPHRASE_LENGTH, Passphrase, Provider,
+    ProviderError, RecoveryCodeError, RecoveryKey,
+};
 pub use seal::{
     ObjectKind, SEALED_HEADER_LENGTH, SEALED_OVERHEAD, SealError, open_object, seal_object, seal_object_with,
 };

@@ -1,5 +1,7 @@
 //! What is sealed opens again, and nothing else opens in its place.
 
+#![allow(clippy::unwrap_used)]
+
 use relight_keys::{
     DataKey, KeySet, ObjectKind, OpenError, RepositoryId, SEALED_OVERHEAD, SealError, SystemEntropy,
     TAG_LENGTH, open_object, seal_object,
