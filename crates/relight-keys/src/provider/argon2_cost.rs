@@ -6,15 +6,18 @@ use super::ProviderError;
 use crate::secret::Secret;
 
 /// Cost of Argon2id (RFC 9106).
+///
+/// Fields in alphabetical order, so that a keyring's bytes are the same whether or not `serde_json` keeps the order
+/// of insertion (a feature that any crate in a build can turn on).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Argon2Cost {
+    /// Lanes; they are computed one after the other.
+    pub lanes: u32,
     /// Memory in KiB.
     pub memory_kib: u32,
     /// Passes over the memory.
     pub passes: u32,
-    /// Lanes; they are computed one after the other.
-    pub lanes: u32,
 }
 
 /// What is accepted from a keyring. It is read before it can be authenticated, so whoever can write to the storage
