@@ -1,0 +1,34 @@
+//! This project, at its defaults: AES-256-GCM, zstd level 1 where it helps.
+
+use std::process::Command;
+
+use super::{Task, Tool};
+
+pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
+    let command = || {
+        let mut command = tool.command();
+        command
+            .env("RELIGHT_PASSWORD_FILE", &tool.password_file)
+            .env("RELIGHT_REPOSITORY", &tool.repository);
+        command
+    };
+    let mut first = command();
+    match task {
+        Task::Init => first.arg("init").arg(&tool.repository),
+        Task::Backup(source, _) => match source.image {
+            Some(image) => first.args(["backup", "--image"]).arg(image),
+            None => first.arg("backup").arg(source.root),
+        },
+        Task::RestoreAll(_, _, to) => first.args(["restore", "latest", "--to"]).arg(to),
+        Task::RestoreOne(file, _, to) => first.args(["restore", "latest"]).arg(file).arg("--to").arg(to),
+        Task::Verify => first.arg("verify"),
+        Task::Collect => first.args(["forget", "--keep-last", "1", "--apply"]),
+    };
+    if !matches!(task, Task::Collect) {
+        return vec![first];
+    }
+    let mut collect = command();
+    // Without it, condemned packs would stay for the grace time; all others here delete at once.
+    collect.args(["collect", "--grace", "0"]);
+    vec![first, collect]
+}
