@@ -398,7 +398,13 @@ impl<R: ReadAt> Accessor<R> {
         let Some((table, entry)) = bounds else {
             return Err(damaged("a directory begins outside the archive"));
         };
-        let entry = entry.max(self.root);
+        // The table of the root, and no other, points back at the beginning of the stream.
+        let entry = if entry == 0 { self.root } else { entry };
+        if (entry == self.root) != (end == self.size) || entry < self.root {
+            return Err(damaged(
+                "the archive does not end with its root directory: its end is missing",
+            ));
+        }
         let count = content / GOODBYE_ITEM_SIZE - 1;
         if entry > table || count > (table - entry) / SMALLEST_CHILD {
             return Err(damaged(
@@ -418,26 +424,27 @@ impl<R: ReadAt> Accessor<R> {
         })
     }
 
+    /// The child a record points at. In the size of a regular file the original counts the content as well, even
+    /// where that lies in the payload stream, so a size is only a bound for reading; of a directory it is the size.
     fn child(
         &self,
         cache: &mut Cache,
         directory: &Directory,
         item: GoodbyeItem,
     ) -> Result<Node, DecodeError> {
-        let bounds = directory
+        let outside =
+            || DecodeError::damaged(directory.table, "a look-up table points outside its directory");
+        let position = directory
             .table
             .checked_sub(item.offset)
-            .filter(|&position| position > directory.entry)
-            .and_then(|position| Some((position, position.checked_add(item.size)?)));
-        match bounds {
-            Some((position, end)) if end <= directory.table => {
-                self.parse(cache, position, end, Some(end), true)
-            }
-            _ => Err(DecodeError::damaged(
-                directory.table,
-                "a look-up table points outside its directory",
-            )),
+            .filter(|&position| position > directory.entry);
+        let position = position.ok_or_else(outside)?;
+        let end = position.checked_add(item.size).ok_or_else(outside)?;
+        let node = self.parse(cache, position, end.min(directory.table), Some(end), true)?;
+        if node.id.is_directory() && end > directory.table {
+            return Err(outside());
         }
+        Ok(node)
     }
 
     /// Reads the entry at `position`, whose items end before `limit`. `end` is the end of the whole, where known; it

@@ -45,7 +45,7 @@ pub struct Metadata {
     /// Last modification of the content.
     pub mtime: FileTime,
     /// Extended attributes: full name (`user.x`, `trusted.y`, …; not `security.capability`, not the ACL ones) and value,
-    /// sorted by name.
+    /// sorted by name where they were captured here (archives of others keep any order).
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// POSIX access control lists.
     pub acl: Acl,
