@@ -122,7 +122,11 @@ mod tests {
         assert!(body.iter().all(|&length| (MIN..=MAX).contains(&length)));
         let average = body.iter().sum::<usize>() / body.len();
         assert!((AVERAGE / 2..AVERAGE * 2).contains(&average), "{average}");
-        assert_ne!(whole, cuts(&GearTable::new(&[8; 32]), &bytes, bytes.len()), "the table is secret");
+        assert_ne!(
+            whole,
+            cuts(&GearTable::new(&[8; 32]), &bytes, bytes.len()),
+            "the table is secret"
+        );
     }
 
     #[test]
@@ -132,7 +136,12 @@ mod tests {
         let mut longer = bytes.clone();
         longer.splice(5_000_000..5_000_000, b"inserted".iter().copied());
         let (before, after) = (cuts(&table, &bytes, 1 << 20), cuts(&table, &longer, 1 << 20));
-        let same_end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+        let same_end = before
+            .iter()
+            .rev()
+            .zip(after.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
         assert!(same_end + 10 >= before.len(), "{same_end} of {}", before.len());
     }
 }

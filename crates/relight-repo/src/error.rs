@@ -131,6 +131,9 @@ pub enum RepoError {
         /// The error.
         source: std::io::Error,
     },
+    /// What was to be saved could not be read.
+    #[error("reading what is to be saved: {0}")]
+    Source(std::io::Error),
     /// An earlier error of another thread ended the work.
     #[error("the backup stopped because {0}")]
     Stopped(String),
@@ -147,6 +150,9 @@ fn shorts(found: &[SnapshotId]) -> String {
 impl RepoError {
     /// A damaged object.
     pub(crate) fn damaged(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Damaged { what: what.into(), why: why.into() }
+        Self::Damaged {
+            what: what.into(),
+            why: why.into(),
+        }
     }
 }

@@ -3,14 +3,23 @@
 
 pub mod cdc;
 pub mod clock;
+mod condemned;
 pub mod error;
 pub mod id;
 pub mod index;
+pub mod keyring;
 pub mod pack;
+pub mod read;
+pub mod repository;
+mod retention;
 mod sealed;
+pub mod session;
+pub mod settings;
 pub mod snapshot;
 pub mod storage;
+mod suspects;
 pub mod tree;
 
 pub use error::{RepoError, Result};
 pub use id::{ChunkId, PackId, SegmentId, SessionId, SnapshotId};
+pub use repository::{OpenOptions, Repository};

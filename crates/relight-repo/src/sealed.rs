@@ -29,12 +29,15 @@ pub(crate) fn open(
 
 fn failed(name: &str, error: SealError) -> RepoError {
     match error {
-        SealError::KeyNotAvailable { key, .. } => {
-            RepoError::KeyMissing { what: name.to_string(), key: key.to_string() }
-        }
-        SealError::Version { found, .. } => {
-            RepoError::TooNew { what: name.to_string(), found: u32::from(found), known: 1 }
-        }
+        SealError::KeyNotAvailable { key, .. } => RepoError::KeyMissing {
+            what: name.to_string(),
+            key: key.to_string(),
+        },
+        SealError::Version { found, .. } => RepoError::TooNew {
+            what: name.to_string(),
+            found: u32::from(found),
+            known: 1,
+        },
         other => RepoError::damaged(name, other.to_string()),
     }
 }

@@ -187,7 +187,10 @@ impl Snapshot {
     /// The archive of that name.
     pub fn archive(&self, name: &str) -> Result<&Archive> {
         let found = self.archives.iter().find(|archive| archive.name == name);
-        found.ok_or_else(|| RepoError::NoSuchArchive { snapshot: self.id, archive: name.to_string() })
+        found.ok_or_else(|| RepoError::NoSuchArchive {
+            snapshot: self.id,
+            archive: name.to_string(),
+        })
     }
 
     /// Bytes of all archives.
@@ -213,7 +216,11 @@ impl Snapshot {
         }
         let Versioned { version } = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
         if version != VERSION {
-            return Err(RepoError::TooNew { what, found: version, known: VERSION });
+            return Err(RepoError::TooNew {
+                what,
+                found: version,
+                known: VERSION,
+            });
         }
         let snapshot: Self = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
         if snapshot.id != id {

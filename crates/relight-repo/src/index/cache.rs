@@ -36,11 +36,17 @@ pub struct Cache {
 impl Cache {
     /// The cache in `directory`, which is made when it is first needed.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_path_buf() }
+        Self {
+            directory: directory.to_path_buf(),
+        }
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> RepoError + '_ {
-        move |source| RepoError::Cache { action, path: self.directory.display().to_string(), source }
+        move |source| RepoError::Cache {
+            action,
+            path: self.directory.display().to_string(),
+            source,
+        }
     }
 
     /// Makes the files hold just the segments that are in storage, and opens them.
@@ -52,10 +58,15 @@ impl Cache {
     ) -> Result<Vec<Arc<IndexFile>>> {
         let _lock = self.lock()?;
         let listed = storage.list(segment::PREFIX)?;
-        let stored: HashSet<SegmentId> =
-            listed.iter().filter_map(|object| Segment::parse_key(&object.key)).collect();
+        let stored: HashSet<SegmentId> = listed
+            .iter()
+            .filter_map(|object| Segment::parse_key(&object.key))
+            .collect();
         let mut files = self.open_valid(&stored)?;
-        let held: HashSet<SegmentId> = files.iter().flat_map(|file| file.segments().iter().copied()).collect();
+        let held: HashSet<SegmentId> = files
+            .iter()
+            .flat_map(|file| file.segments().iter().copied())
+            .collect();
         let mut missing: Vec<SegmentId> = stored.difference(&held).copied().collect();
         missing.sort_unstable();
 
@@ -134,7 +145,9 @@ impl Cache {
     }
 
     fn write(&self, mut gathered: Gathered) -> Result<Arc<IndexFile>> {
-        gathered.entries.sort_unstable_by_key(|entry| (entry.record.id, entry.pack));
+        gathered
+            .entries
+            .sort_unstable_by_key(|entry| (entry.record.id, entry.pack));
         let path = self.new_path()?;
         let count = gathered.entries.len();
         let entries = gathered.entries.into_iter();
@@ -157,9 +170,14 @@ impl Cache {
         let small = files.split_off(kept);
         let path = self.new_path()?;
         let mut packs = PackTable::default();
-        let numbers: Vec<Vec<u32>> =
-            small.iter().map(|file| file.packs().iter().map(|pack| packs.number(pack)).collect()).collect();
-        let segments: Vec<SegmentId> = small.iter().flat_map(|file| file.segments().iter().copied()).collect();
+        let numbers: Vec<Vec<u32>> = small
+            .iter()
+            .map(|file| file.packs().iter().map(|pack| packs.number(pack)).collect())
+            .collect();
+        let segments: Vec<SegmentId> = small
+            .iter()
+            .flat_map(|file| file.segments().iter().copied())
+            .collect();
         let count = small.iter().map(|file| file.len()).sum();
         let merged = Merged::new(&small, &numbers);
         let file = IndexFile::write(&path, &segments, &packs.lines, count, merged);
@@ -199,8 +217,10 @@ impl Gathered {
     fn add(&mut self, id: SegmentId, segment: &Segment) {
         self.segments.push(id);
         let numbers: Vec<u32> = segment.packs.iter().map(|pack| self.packs.number(pack)).collect();
-        let renumbered =
-            |entry: &Entry| Entry { pack: numbers[entry.pack as usize], record: entry.record };
+        let renumbered = |entry: &Entry| Entry {
+            pack: numbers[entry.pack as usize],
+            record: entry.record,
+        };
         self.entries.extend(segment.entries.iter().map(renumbered));
     }
 }
@@ -214,7 +234,11 @@ struct Merged<'a> {
 
 impl<'a> Merged<'a> {
     fn new(files: &'a [Arc<IndexFile>], numbers: &'a [Vec<u32>]) -> Self {
-        let mut merged = Self { files, numbers, heads: BinaryHeap::new() };
+        let mut merged = Self {
+            files,
+            numbers,
+            heads: BinaryHeap::new(),
+        };
         for file in 0..files.len() {
             merged.advance(file, 0);
         }
@@ -235,6 +259,9 @@ impl Iterator for Merged<'_> {
         let std::cmp::Reverse((_, file, at)) = self.heads.pop()?;
         self.advance(file, at + 1);
         let entry = self.files[file].entry(at)?;
-        Some(Entry { pack: self.numbers[file][entry.pack as usize], record: entry.record })
+        Some(Entry {
+            pack: self.numbers[file][entry.pack as usize],
+            record: entry.record,
+        })
     }
 }

@@ -40,8 +40,17 @@ impl Entry {
         id.0.copy_from_slice(&bytes[..32]);
         let raw = number(44);
         let codec = Codec::from_number((raw >> 28) as u8)?;
-        let record = Record { id, offset: number(36), stored: number(40), raw: raw & 0x0fff_ffff, codec };
-        Some(Self { pack: number(32), record })
+        let record = Record {
+            id,
+            offset: number(36),
+            stored: number(40),
+            raw: raw & 0x0fff_ffff,
+            codec,
+        };
+        Some(Self {
+            pack: number(32),
+            record,
+        })
     }
 }
 

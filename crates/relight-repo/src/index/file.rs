@@ -61,10 +61,19 @@ impl Layout {
         let packs_at = segments_at.checked_add((segments as usize).checked_mul(16)?)?;
         let buckets_at = packs_at.checked_add((packs as usize).checked_mul(PACK)?)?;
         let buckets = 1usize.checked_shl(bits)?.checked_add(1)?;
-        let filter_at = buckets_at.checked_add(buckets.checked_mul(4)?)?.next_multiple_of(BLOCK);
+        let filter_at = buckets_at
+            .checked_add(buckets.checked_mul(4)?)?
+            .next_multiple_of(BLOCK);
         let entries_at = filter_at.checked_add((blocks as usize).checked_mul(BLOCK)?)?;
         let total = entries_at.checked_add(usize::try_from(entries).ok()?.checked_mul(ENTRY)?)?;
-        Some(Self { segments_at, packs_at, buckets_at, filter_at, entries_at, total })
+        Some(Self {
+            segments_at,
+            packs_at,
+            buckets_at,
+            filter_at,
+            entries_at,
+            total,
+        })
     }
 }
 
@@ -72,7 +81,11 @@ fn bucket_of(id: &ChunkId, bits: u32) -> usize {
     let lead = u64::from_be_bytes([
         id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7],
     ]);
-    if bits == 0 { 0 } else { (lead >> (64 - bits)) as usize }
+    if bits == 0 {
+        0
+    } else {
+        (lead >> (64 - bits)) as usize
+    }
 }
 
 /// The block and the bits in it that stand for a chunk. Identities are digests: their bytes are as good as hashes.
@@ -112,8 +125,16 @@ impl IndexFile {
         let ids = &map[layout.segments_at..layout.packs_at];
         let segments = ids.as_chunks::<16>().0.iter().map(|id| SegmentId(*id)).collect();
         let lines = &map[layout.packs_at..layout.buckets_at];
-        let packs = lines.as_chunks::<PACK>().0.iter().map(PackLine::decode).collect::<Option<_>>();
-        let filter = map[layout.filter_at..layout.entries_at].as_chunks::<BLOCK>().0.into();
+        let packs = lines
+            .as_chunks::<PACK>()
+            .0
+            .iter()
+            .map(PackLine::decode)
+            .collect::<Option<_>>();
+        let filter = map[layout.filter_at..layout.entries_at]
+            .as_chunks::<BLOCK>()
+            .0
+            .into();
         Ok(Self {
             path: path.to_path_buf(),
             packs: packs.ok_or_else(invalid)?,
@@ -149,7 +170,9 @@ impl IndexFile {
 
     /// An entry by its place in the order.
     pub fn entry(&self, at: usize) -> Option<Entry> {
-        self.bytes(at).and_then(Entry::decode).filter(|entry| (entry.pack as usize) < self.packs.len())
+        self.bytes(at)
+            .and_then(Entry::decode)
+            .filter(|entry| (entry.pack as usize) < self.packs.len())
     }
 
     fn bytes(&self, at: usize) -> Option<&[u8; ENTRY]> {
@@ -163,13 +186,22 @@ impl IndexFile {
 
     fn bucket(&self, number: usize) -> usize {
         let start = self.buckets_at + number * 4;
-        let bytes = self.map.get(start..start + 4).and_then(|bytes| bytes.first_chunk());
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize).min(self.entries)
+        let bytes = self
+            .map
+            .get(start..start + 4)
+            .and_then(|bytes| bytes.first_chunk());
+        bytes
+            .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+            .min(self.entries)
     }
 
     /// All places where a chunk lies.
     pub fn find<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (Entry, &'a PackLine)> + 'a {
-        let from = if self.may_have(id) { self.lower_bound(id) } else { self.entries };
+        let from = if self.may_have(id) {
+            self.lower_bound(id)
+        } else {
+            self.entries
+        };
         (from..self.entries)
             .take_while(move |&at| self.id(at).is_some_and(|found| found == id.0))
             .filter_map(|at| self.entry(at))
@@ -179,7 +211,8 @@ impl IndexFile {
     fn may_have(&self, id: &ChunkId) -> bool {
         let (block, bits) = filter_place(id, self.filter.len());
         let block = &self.filter[block];
-        bits.iter().all(|&bit| block[usize::from(bit / 8)] & (1 << (bit % 8)) != 0)
+        bits.iter()
+            .all(|&bit| block[usize::from(bit / 8)] & (1 << (bit % 8)) != 0)
     }
 
     fn lower_bound(&self, id: &ChunkId) -> usize {
@@ -208,8 +241,14 @@ impl IndexFile {
         let blocks = (count as u64 * FILTER_BITS).div_ceil(BLOCK as u64 * 8).max(1);
         let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
         let blocks = u32::try_from(blocks).map_err(|_| too_large())?;
-        let layout = Layout::of(count as u64, packs.len() as u32, segments.len() as u32, blocks, bits)
-            .ok_or_else(too_large)?;
+        let layout = Layout::of(
+            count as u64,
+            packs.len() as u32,
+            segments.len() as u32,
+            blocks,
+            bits,
+        )
+        .ok_or_else(too_large)?;
         let mut filter = vec![[0u8; BLOCK]; blocks as usize];
         let mut buckets = vec![0u32; (1 << bits) + 1];
         let temporary = path.with_extension(format!("tmp{}", std::process::id()));
@@ -240,8 +279,12 @@ impl IndexFile {
         }
         front.resize(HEADER, 0);
         segments.iter().for_each(|id| front.extend_from_slice(&id.0));
-        packs.iter().for_each(|pack| front.extend_from_slice(&pack.encode()));
-        buckets.iter().for_each(|first| front.extend_from_slice(&first.to_le_bytes()));
+        packs
+            .iter()
+            .for_each(|pack| front.extend_from_slice(&pack.encode()));
+        buckets
+            .iter()
+            .for_each(|first| front.extend_from_slice(&first.to_le_bytes()));
         front.resize(layout.filter_at, 0);
         filter.iter().for_each(|block| front.extend_from_slice(block));
         std::os::unix::fs::FileExt::write_all_at(&file, &front, 0)?;

@@ -76,7 +76,13 @@ impl State {
     fn places<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (Located, PackState)> + 'a {
         self.parts.iter().rev().flat_map(move |part| {
             part.file.find(id).map(|(entry, pack)| {
-                (Located { pack: *pack, record: entry.record }, part.states[entry.pack as usize])
+                (
+                    Located {
+                        pack: *pack,
+                        record: entry.record,
+                    },
+                    part.states[entry.pack as usize],
+                )
             })
         })
     }
@@ -90,7 +96,10 @@ impl Index {
         keys: &KeySet,
         repository: RepositoryId,
     ) -> Result<Self> {
-        let index = Self { cache: Cache::new(directory), state: RwLock::default() };
+        let index = Self {
+            cache: Cache::new(directory),
+            state: RwLock::default(),
+        };
         index.refresh(storage, keys, repository)?;
         Ok(index)
     }
@@ -98,21 +107,34 @@ impl Index {
     /// Reads segments that were added, and lets go of those that are no more.
     pub fn refresh(&self, storage: &dyn Storage, keys: &KeySet, repository: RepositoryId) -> Result<()> {
         let files = self.cache.synchronise(storage, keys, repository)?;
-        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self
+            .state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         state.parts = files.into_iter().map(|file| state.part(file)).collect();
         Ok(())
     }
 
     /// Says which packs are not [`PackState::Live`]. Replaces what was said before.
     pub fn set_pack_states(&self, packs: HashMap<PackId, PackState>) {
-        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self
+            .state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         state.packs = packs;
-        state.parts = state.parts.iter().map(|part| state.part(part.file.clone())).collect();
+        state.parts = state
+            .parts
+            .iter()
+            .map(|part| state.part(part.file.clone()))
+            .collect();
     }
 
     /// Says which chunks were found corrupt, and in which packs. Replaces what was said before.
     pub fn set_suspects(&self, suspects: HashMap<ChunkId, Vec<PackId>>) {
-        self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()).suspects = suspects;
+        self.state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .suspects = suspects;
     }
 
     /// Where a new snapshot may refer to the chunk: in a live pack, and not known to be corrupt there.
@@ -125,7 +147,10 @@ impl Index {
     /// Every place where the chunk may still be read, the best first.
     pub fn readable(&self, id: &ChunkId) -> Vec<Located> {
         let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut places: Vec<_> = state.places(id).filter(|(_, pack)| *pack != PackState::Gone).collect();
+        let mut places: Vec<_> = state
+            .places(id)
+            .filter(|(_, pack)| *pack != PackState::Gone)
+            .collect();
         if places.len() > 1 {
             places.sort_by_key(|(place, pack)| (state.is_suspect(place), *pack));
         }
@@ -135,7 +160,10 @@ impl Index {
     /// Adds a segment that this process has just stored.
     pub fn add(&self, id: SegmentId, segment: &Segment) -> Result<()> {
         let file = self.cache.add(id, segment)?;
-        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self
+            .state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let part = state.part(file);
         state.parts.push(part);
         Ok(())
@@ -144,26 +172,43 @@ impl Index {
     /// The packs that it speaks of, each once, with their state.
     pub fn packs(&self) -> HashMap<PackId, (PackLine, PackState)> {
         let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let lines = state.parts.iter().flat_map(|part| part.file.packs().iter().zip(part.states.iter()));
+        let lines = state
+            .parts
+            .iter()
+            .flat_map(|part| part.file.packs().iter().zip(part.states.iter()));
         lines.map(|(line, state)| (line.id, (*line, *state))).collect()
     }
 
     /// The segments it was read from.
     pub fn segments(&self) -> Vec<SegmentId> {
         let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        state.parts.iter().flat_map(|part| part.file.segments().iter().copied()).collect()
+        state
+            .parts
+            .iter()
+            .flat_map(|part| part.file.segments().iter().copied())
+            .collect()
     }
 
     /// Calls `visit` for every entry of every pack that is not gone, in no particular order. A chunk that lies in
     /// several packs is visited for each.
     pub fn for_each(&self, mut visit: impl FnMut(&Located, PackState)) {
-        let parts = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner()).parts.clone();
+        let parts = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .parts
+            .clone();
         for part in parts {
             for at in 0..part.file.len() {
-                let Some(entry) = part.file.entry(at) else { continue };
+                let Some(entry) = part.file.entry(at) else {
+                    continue;
+                };
                 let number = entry.pack as usize;
                 if part.states[number] != PackState::Gone {
-                    let located = Located { pack: part.file.packs()[number], record: entry.record };
+                    let located = Located {
+                        pack: part.file.packs()[number],
+                        record: entry.record,
+                    };
                     visit(&located, part.states[number]);
                 }
             }

@@ -37,12 +37,14 @@ impl Segment {
     pub fn add_pack(&mut self, pack: PackLine, records: &[Record]) {
         let number = self.packs.len() as u32;
         self.packs.push(pack);
-        self.entries.extend(records.iter().map(|&record| Entry { pack: number, record }));
+        self.entries
+            .extend(records.iter().map(|&record| Entry { pack: number, record }));
     }
 
     /// Brings the entries into order.
     pub fn sort(&mut self) {
-        self.entries.sort_unstable_by_key(|entry| (entry.record.id, entry.pack));
+        self.entries
+            .sort_unstable_by_key(|entry| (entry.record.id, entry.pack));
     }
 
     /// The key of a segment.
@@ -57,7 +59,8 @@ impl Segment {
 
     /// Seals it.
     pub fn seal(&self, key: &DataKey, repository: RepositoryId, id: SegmentId) -> Result<Vec<u8>> {
-        let length = HEADER + self.supersedes.len() * 16 + self.packs.len() * PACK + self.entries.len() * ENTRY;
+        let length =
+            HEADER + self.supersedes.len() * 16 + self.packs.len() * PACK + self.entries.len() * ENTRY;
         let mut plain = Vec::with_capacity(length);
         plain.extend_from_slice(&VERSION.to_le_bytes());
         plain.extend_from_slice(&u32::from(self.rebuilt).to_le_bytes());
@@ -86,23 +89,33 @@ impl Segment {
     /// Reads the opened bytes of a segment.
     pub fn decode(plain: &[u8], what: &str) -> Result<Self> {
         let damaged = |why: &str| RepoError::damaged(what, why);
-        let (header, rest) = plain.split_at_checked(HEADER).ok_or_else(|| damaged("it was cut short"))?;
+        let (header, rest) = plain
+            .split_at_checked(HEADER)
+            .ok_or_else(|| damaged("it was cut short"))?;
         let number =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         if number(0) != VERSION {
-            return Err(RepoError::TooNew { what: what.to_string(), found: number(0), known: VERSION });
+            return Err(RepoError::TooNew {
+                what: what.to_string(),
+                found: number(0),
+                known: VERSION,
+            });
         }
         let (supersedes, packs) = (number(8) as usize, number(12) as usize);
         let entries = usize::try_from(u64::from(number(16)) | u64::from(number(20)) << 32)
             .map_err(|_| damaged("it claims too much"))?;
         // What it claims must be exactly what is there, before anything is allocated for it.
-        let claimed = (supersedes as u128) * 16 + (packs as u128) * PACK as u128 + (entries as u128) * ENTRY as u128;
+        let claimed =
+            (supersedes as u128) * 16 + (packs as u128) * PACK as u128 + (entries as u128) * ENTRY as u128;
         if claimed != rest.len() as u128 {
             return Err(damaged("it claims more or less than it holds"));
         }
         let (old, rest) = rest.split_at(supersedes * 16);
         let (lines, rest) = rest.split_at(packs * PACK);
-        let mut segment = Self { rebuilt: number(4) & 1 != 0, ..Self::default() };
+        let mut segment = Self {
+            rebuilt: number(4) & 1 != 0,
+            ..Self::default()
+        };
         segment.supersedes = old.as_chunks::<16>().0.iter().map(|id| SegmentId(*id)).collect();
         for line in lines.as_chunks::<PACK>().0 {
             let line = PackLine::decode(line).ok_or_else(|| damaged("it names an unknown kind of pack"))?;

@@ -58,12 +58,28 @@ impl FinishedPack {
 
 impl PackBuilder {
     /// An empty pack.
-    pub fn new(kind: PackKind, repository: RepositoryId, key: &DataKey, mut buffer: PackBuffer) -> Result<Self> {
+    pub fn new(
+        kind: PackKind,
+        repository: RepositoryId,
+        key: &DataKey,
+        mut buffer: PackBuffer,
+    ) -> Result<Self> {
         let id = PackId::random()?;
-        let header = Header { kind, key: key.id(), id, repository };
+        let header = Header {
+            kind,
+            key: key.id(),
+            id,
+            repository,
+        };
         buffer.0[..HEADER].copy_from_slice(&header.encode());
         let cipher = key.pack_cipher(repository, &id.0);
-        Ok(Self { header, cipher, buffer, used: HEADER, records: Vec::new() })
+        Ok(Self {
+            header,
+            cipher,
+            buffer,
+            used: HEADER,
+            records: Vec::new(),
+        })
     }
 
     /// Its identity.
@@ -89,7 +105,10 @@ impl PackBuilder {
     /// Compresses, seals and appends a chunk. [`Self::fits`] must have said yes.
     pub fn append(&mut self, id: ChunkId, raw: &[u8], encoder: &mut Encoder) -> Result<Record> {
         if raw.len() > MAX_CHUNK {
-            return Err(RepoError::ChunkTooLarge { size: raw.len(), limit: MAX_CHUNK });
+            return Err(RepoError::ChunkTooLarge {
+                size: raw.len(),
+                limit: MAX_CHUNK,
+            });
         }
         let (codec, length) = encoder.encode(raw, &mut self.buffer.0[self.used..self.used + raw.len()]);
         Ok(self.seal(Record {
@@ -128,7 +147,9 @@ impl PackBuilder {
     pub fn finish(self) -> FinishedPack {
         let mut tail = Vec::with_capacity(self.records.len() * format::ENTRY + TAG + TRAILER);
         format::encode_toc(&self.records, &mut tail);
-        let tag = self.cipher.seal(format::TOC_OFFSET, &self.header.encode(), &mut tail);
+        let tag = self
+            .cipher
+            .seal(format::TOC_OFFSET, &self.header.encode(), &mut tail);
         tail.extend_from_slice(&tag);
         let toc = tail.len() as u32;
         let total = (self.used + tail.len() + TRAILER) as u64;

@@ -78,7 +78,9 @@ impl Encoder {
             self.sample.extend_from_slice(&raw[start..start + SAMPLE]);
         }
         let worth = self.sample.len() - self.sample.len() / 16;
-        self.zstd.compress_to_buffer(&self.sample, &mut self.scratch[..worth]).is_ok()
+        self.zstd
+            .compress_to_buffer(&self.sample, &mut self.scratch[..worth])
+            .is_ok()
     }
 }
 
@@ -90,7 +92,9 @@ pub struct Decoder {
 impl Decoder {
     /// A new one.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { zstd: Decompressor::new()? })
+        Ok(Self {
+            zstd: Decompressor::new()?,
+        })
     }
 
     /// Expands `stored` into `raw`, which it must fill exactly: a frame that claims more is refused before anything
@@ -102,9 +106,10 @@ impl Decoder {
                 true
             }
             Codec::Plain => false,
-            Codec::Zstd => {
-                self.zstd.decompress_to_buffer(stored, raw).is_ok_and(|length| length == raw.len())
-            }
+            Codec::Zstd => self
+                .zstd
+                .decompress_to_buffer(stored, raw)
+                .is_ok_and(|length| length == raw.len()),
         }
     }
 }
@@ -125,7 +130,15 @@ mod tests {
         let mut decoder = Decoder::new().unwrap();
         let mut half = noise(300_000);
         half[..150_000].fill(7);
-        for raw in [vec![], vec![1], vec![5; 40], noise(10), noise(100_000), vec![3; 5_000_000], half] {
+        for raw in [
+            vec![],
+            vec![1],
+            vec![5; 40],
+            noise(10),
+            noise(100_000),
+            vec![3; 5_000_000],
+            half,
+        ] {
             let mut out = vec![0xaa; raw.len()];
             let (codec, length) = encoder.encode(&raw, &mut out);
             let mut back = vec![0x55; raw.len()];
@@ -139,7 +152,12 @@ mod tests {
         let mut encoder = Encoder::new().unwrap();
         let mut out = vec![0; 4 << 20];
         assert_eq!(encoder.encode(&noise(4 << 20), &mut out).0, Codec::Plain);
-        let text: Vec<u8> = b"the quick brown fox ".iter().copied().cycle().take(4 << 20).collect();
+        let text: Vec<u8> = b"the quick brown fox "
+            .iter()
+            .copied()
+            .cycle()
+            .take(4 << 20)
+            .collect();
         assert_eq!(encoder.encode(&text, &mut out).0, Codec::Zstd);
     }
 

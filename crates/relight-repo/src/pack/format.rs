@@ -189,7 +189,13 @@ pub fn decode_toc(bytes: &[u8], end: u64, what: &str) -> Result<Vec<Record>> {
             return Err(damaged("its table of contents has an impossible length"));
         }
         let start = u32::try_from(offset).map_err(|_| damaged("it is too large"))?;
-        records.push(Record { id, offset: start, stored, raw, codec });
+        records.push(Record {
+            id,
+            offset: start,
+            stored,
+            raw,
+            codec,
+        });
         offset += u64::from(stored);
     }
     if offset != end {

@@ -6,6 +6,6 @@ pub mod codec;
 pub mod format;
 pub mod reader;
 
-pub use builder::{FinishedPack, PackBuilder, PackBuffer};
+pub use builder::{FinishedPack, PackBuffer, PackBuilder};
 pub use codec::Codec;
 pub use format::{PackKind, Record};

@@ -28,7 +28,11 @@ impl PackOpener {
             what: format!("pack {id}"),
             key: key.to_string(),
         })?;
-        Ok(Self { id, kind, cipher: data_key.pack_cipher(repository, &id.0) })
+        Ok(Self {
+            id,
+            kind,
+            cipher: data_key.pack_cipher(repository, &id.0),
+        })
     }
 
     /// Opens a record in place and returns what was sealed, still compressed.
@@ -40,20 +44,29 @@ impl PackOpener {
         }
     }
 
-    /// Opens a record, expands it and checks that it is the chunk it should be.
-    pub fn content(&self, record: &Record, sealed: &mut [u8], decoder: &mut Decoder) -> Result<Vec<u8>> {
+    /// Opens a record, expands it if need be into `scratch`, and checks that it is the chunk it should be.
+    pub fn content<'a>(
+        &self,
+        record: &Record,
+        sealed: &'a mut [u8],
+        decoder: &mut Decoder,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        let length = record.raw as usize;
         let payload = self.open(record, sealed)?;
         let raw = match record.codec {
-            Codec::Plain if payload.len() == record.raw as usize => payload.to_vec(),
+            Codec::Plain if payload.len() == length => payload,
             codec => {
-                let mut raw = vec![0; record.raw as usize];
-                if !decoder.decode(codec, payload, &mut raw) {
+                if scratch.len() < length {
+                    scratch.resize(length, 0);
+                }
+                if !decoder.decode(codec, payload, &mut scratch[..length]) {
                     return Err(self.corrupt(record.id));
                 }
-                raw
+                &scratch[..length]
             }
         };
-        if ChunkId::of(&raw) != record.id {
+        if ChunkId::of(raw) != record.id {
             return Err(self.corrupt(record.id));
         }
         Ok(raw)
@@ -112,15 +125,19 @@ pub fn parse_toc(
     let trailer = bytes.last_chunk::<TRAILER>().ok_or_else(damaged)?;
     let trailer = Trailer::decode(trailer, bytes.len() as u64, &what)?;
     let end = bytes.len() - TRAILER - trailer.toc as usize;
-    let mut toc = bytes.get(end..bytes.len() - TRAILER).ok_or_else(damaged)?.to_vec();
+    let mut toc = bytes
+        .get(end..bytes.len() - TRAILER)
+        .ok_or_else(damaged)?
+        .to_vec();
     let records = open_toc(&header, keys, &mut toc, end as u64, &what)?;
     Ok((header, records))
 }
 
 fn open_toc(header: &Header, keys: &KeySet, toc: &mut [u8], end: u64, what: &str) -> Result<Vec<Record>> {
-    let key = keys
-        .get(header.key)
-        .ok_or_else(|| RepoError::KeyMissing { what: what.to_string(), key: header.key.to_string() })?;
+    let key = keys.get(header.key).ok_or_else(|| RepoError::KeyMissing {
+        what: what.to_string(),
+        key: header.key.to_string(),
+    })?;
     let cipher = key.pack_cipher(header.repository, &header.id.0);
     let plain = cipher
         .open(format::TOC_OFFSET, &header.encode(), toc)

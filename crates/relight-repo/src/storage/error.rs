@@ -59,7 +59,9 @@ pub enum StorageError {
         reason: String,
     },
     /// No space or quota left.
-    #[error("{action} {key}: no space left in {location}; free some or enlarge it, then run the command again")]
+    #[error(
+        "{action} {key}: no space left in {location}; free some or enlarge it, then run the command again"
+    )]
     Full {
         /// What was being done.
         action: &'static str,

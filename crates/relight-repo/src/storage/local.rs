@@ -32,7 +32,10 @@ impl LocalStorage {
     /// The storage in the directory `root`, which must exist: a missing directory is more likely a disk that is
     /// not mounted than an empty repository.
     pub fn open(root: &Path) -> Result<Self> {
-        let storage = Self { root: root.to_path_buf(), serial: AtomicU64::new(0) };
+        let storage = Self {
+            root: root.to_path_buf(),
+            serial: AtomicU64::new(0),
+        };
         match fs::metadata(root) {
             Ok(meta) if meta.is_dir() => Ok(storage),
             Ok(_) => Err(storage.unavailable("open", "", "it is not a directory".into())),
@@ -47,8 +50,13 @@ impl LocalStorage {
 
     /// Makes the directory (and its parents) where it does not exist, then opens it.
     pub fn create(root: &Path) -> Result<Self> {
-        let storage = Self { root: root.to_path_buf(), serial: AtomicU64::new(0) };
-        storage.make_directory(root).map_err(|error| storage.failed("create", "", error))?;
+        let storage = Self {
+            root: root.to_path_buf(),
+            serial: AtomicU64::new(0),
+        };
+        storage
+            .make_directory(root)
+            .map_err(|error| storage.failed("create", "", error))?;
         Ok(storage)
     }
 
@@ -64,7 +72,10 @@ impl LocalStorage {
         for entry in entries {
             let entry = entry.map_err(|error| self.failed("list", TMP, error))?;
             // A clock that went backwards makes the age unknown: keep the file.
-            let age = entry.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
+            let age = entry
+                .metadata()
+                .ok()
+                .and_then(|meta| meta.modified().ok()?.elapsed().ok());
             if age.is_some_and(|age| age > TMP_KEPT) && fs::remove_file(entry.path()).is_ok() {
                 removed += 1;
             }
@@ -73,7 +84,10 @@ impl LocalStorage {
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        debug_assert!(!key.is_empty() && key.split('/').all(|part| !matches!(part, "" | "." | "..")), "{key}");
+        debug_assert!(
+            !key.is_empty() && key.split('/').all(|part| !matches!(part, "" | "." | "..")),
+            "{key}"
+        );
         self.root.join(key)
     }
 
@@ -82,18 +96,33 @@ impl LocalStorage {
         match source.kind() {
             io::ErrorKind::NotFound => StorageError::NotFound { key, location },
             io::ErrorKind::AlreadyExists => StorageError::AlreadyExists { key, location },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                StorageError::Full { action, key, location }
-            }
-            io::ErrorKind::PermissionDenied => {
-                StorageError::Denied { action, key, location, reason: source.to_string() }
-            }
-            _ => StorageError::Io { action, key, location, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full {
+                action,
+                key,
+                location,
+            },
+            io::ErrorKind::PermissionDenied => StorageError::Denied {
+                action,
+                key,
+                location,
+                reason: source.to_string(),
+            },
+            _ => StorageError::Io {
+                action,
+                key,
+                location,
+                source,
+            },
         }
     }
 
     fn unavailable(&self, action: &'static str, key: &str, reason: String) -> StorageError {
-        StorageError::Unavailable { action, key: key.to_string(), location: self.location(), reason }
+        StorageError::Unavailable {
+            action,
+            key: key.to_string(),
+            location: self.location(),
+            reason,
+        }
     }
 
     /// Makes a directory and those above it, each synced into its parent.
@@ -124,7 +153,9 @@ impl LocalStorage {
             let mut salt = [0u8; 6];
             rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty())?;
             let path =
-                self.root.join(TMP).join(format!("{}-{serial}-{}", std::process::id(), hex::encode(salt)));
+                self.root
+                    .join(TMP)
+                    .join(format!("{}-{serial}-{}", std::process::id(), hex::encode(salt)));
             match options.open(&path) {
                 Ok(file) => return Ok((path, file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
@@ -145,9 +176,11 @@ impl LocalStorage {
         }
         // A path that is not found while writing means that the directory itself has gone.
         let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                self.unavailable("write", key, "the directory is gone (is the disk mounted?)".into())
-            }
+            io::ErrorKind::NotFound => self.unavailable(
+                "write",
+                key,
+                "the directory is gone (is the disk mounted?)".into(),
+            ),
             _ => self.failed("write", key, error),
         };
         let target = self.path(key);
@@ -166,7 +199,13 @@ impl LocalStorage {
     /// Moves a synced file to its place and syncs the directory.
     fn settle(&self, tmp: &Path, target: &Path, replace: bool) -> io::Result<()> {
         let directory = target.parent().unwrap_or(&self.root);
-        let rename = || if replace { fs::rename(tmp, target) } else { rename_new(tmp, target) };
+        let rename = || {
+            if replace {
+                fs::rename(tmp, target)
+            } else {
+                rename_new(tmp, target)
+            }
+        };
         match rename() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
                 self.make_directory(directory)?;
@@ -196,11 +235,19 @@ impl LocalStorage {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let key = if key.is_empty() { name.to_string() } else { format!("{key}/{name}") };
+            let key = if key.is_empty() {
+                name.to_string()
+            } else {
+                format!("{key}/{name}")
+            };
             if meta.is_dir() {
                 self.walk(&entry.path(), &key, found)?;
             } else if meta.is_file() {
-                found.push(ObjectInfo { key, size: meta.len(), modified: modified(&meta) });
+                found.push(ObjectInfo {
+                    key,
+                    size: meta.len(),
+                    modified: modified(&meta),
+                });
             }
         }
         Ok(())
@@ -213,7 +260,10 @@ impl Storage for LocalStorage {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_put: true, retention: false }
+        Capabilities {
+            conditional_put: true,
+            retention: false,
+        }
     }
 
     fn put(&self, key: &str, parts: &[&[u8]], options: &PutOptions) -> Result<()> {
@@ -242,17 +292,30 @@ impl Storage for LocalStorage {
 
     fn head(&self, key: &str) -> Result<ObjectInfo> {
         let meta = fs::metadata(self.path(key)).map_err(|error| self.failed("look up", key, error))?;
-        Ok(ObjectInfo { key: key.to_string(), size: meta.len(), modified: modified(&meta) })
+        Ok(ObjectInfo {
+            key: key.to_string(),
+            size: meta.len(),
+            modified: modified(&meta),
+        })
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let key = prefix.trim_end_matches('/');
-        let directory = if key.is_empty() { self.root.clone() } else { self.path(key) };
+        let directory = if key.is_empty() {
+            self.root.clone()
+        } else {
+            self.path(key)
+        };
         let mut found = Vec::new();
-        self.walk(&directory, key, &mut found).map_err(|error| self.failed("list", prefix, error))?;
+        self.walk(&directory, key, &mut found)
+            .map_err(|error| self.failed("list", prefix, error))?;
         // An empty list because the disk went away would look like "everything was deleted".
         if found.is_empty() && !self.root.is_dir() {
-            return Err(self.unavailable("list", prefix, "the directory is gone (is the disk mounted?)".into()));
+            return Err(self.unavailable(
+                "list",
+                prefix,
+                "the directory is gone (is the disk mounted?)".into(),
+            ));
         }
         Ok(found)
     }
@@ -278,7 +341,9 @@ impl Storage for LocalStorage {
 }
 
 fn modified(meta: &fs::Metadata) -> Millis {
-    meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000)
+    meta.mtime()
+        .saturating_mul(1000)
+        .saturating_add(meta.mtime_nsec() / 1_000_000)
 }
 
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
@@ -317,24 +382,44 @@ mod tests {
     fn a_missing_directory_is_not_an_empty_storage() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path().join("disk");
-        assert!(matches!(LocalStorage::open(&root), Err(StorageError::Unavailable { .. })));
+        assert!(matches!(
+            LocalStorage::open(&root),
+            Err(StorageError::Unavailable { .. })
+        ));
         let storage = LocalStorage::create(&root).unwrap();
         storage.put("a/b", &[b"x"], &PutOptions::default()).unwrap();
         fs::rename(&root, tmp.path().join("gone")).unwrap();
-        assert!(matches!(storage.list("a/"), Err(StorageError::Unavailable { .. })));
+        assert!(matches!(
+            storage.list("a/"),
+            Err(StorageError::Unavailable { .. })
+        ));
         assert!(storage.put("a/c", &[b"x"], &PutOptions::default()).is_err());
-        assert!(!root.exists(), "an unmounted disk's mount point must not be filled");
+        assert!(
+            !root.exists(),
+            "an unmounted disk's mount point must not be filled"
+        );
     }
 
     #[test]
     fn leftovers_are_never_listed() {
         let tmp = tempfile::tempdir().unwrap();
         let storage = LocalStorage::create(tmp.path()).unwrap();
-        storage.put("x", &[b"", b"1", b"", b"2"], &PutOptions::default()).unwrap();
+        storage
+            .put("x", &[b"", b"1", b"", b"2"], &PutOptions::default())
+            .unwrap();
         fs::write(tmp.path().join("tmp/123-0-abc"), b"half").unwrap();
-        let keys: Vec<_> = storage.list("").unwrap().into_iter().map(|object| object.key).collect();
+        let keys: Vec<_> = storage
+            .list("")
+            .unwrap()
+            .into_iter()
+            .map(|object| object.key)
+            .collect();
         assert_eq!(keys, ["x"]);
         assert_eq!(storage.get("x").unwrap(), b"12");
-        assert_eq!(storage.sweep_leftovers().unwrap(), 0, "what is young may still be written");
+        assert_eq!(
+            storage.sweep_leftovers().unwrap(),
+            0,
+            "what is young may still be written"
+        );
     }
 }

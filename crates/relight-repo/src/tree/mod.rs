@@ -26,7 +26,11 @@ pub struct Root {
 
 impl Root {
     /// An archive of no bytes.
-    pub const EMPTY: Self = Self { id: ChunkId::ZEROS, levels: 0, size: 0 };
+    pub const EMPTY: Self = Self {
+        id: ChunkId::ZEROS,
+        levels: 0,
+        size: 0,
+    };
 }
 
 /// A piece of an archive: `length` bytes that are the chunk `id`.

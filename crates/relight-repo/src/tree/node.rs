@@ -50,7 +50,9 @@ impl Node {
     /// Reads the node `id` and checks that it is of the level that was expected.
     pub fn decode(id: ChunkId, bytes: &[u8], level: u8) -> Result<Self> {
         let damaged = |why: &str| RepoError::damaged(format!("list node {id}"), why);
-        let (header, rest) = bytes.split_at_checked(HEADER).ok_or_else(|| damaged("it was cut short"))?;
+        let (header, rest) = bytes
+            .split_at_checked(HEADER)
+            .ok_or_else(|| damaged("it was cut short"))?;
         if header[..2] != MAGIC {
             return Err(damaged("it is not a list node"));
         }
@@ -69,7 +71,10 @@ impl Node {
             return Err(damaged("it has an impossible number of children"));
         }
         let children = children.iter().map(|bytes| {
-            let mut child = Child { span: 0, id: ChunkId::default() };
+            let mut child = Child {
+                span: 0,
+                id: ChunkId::default(),
+            };
             let (span, id) = bytes.split_at(8);
             child.span = u64::from_le_bytes([
                 span[0], span[1], span[2], span[3], span[4], span[5], span[6], span[7],
@@ -77,10 +82,15 @@ impl Node {
             child.id.0.copy_from_slice(id);
             child
         });
-        let node = Self { level, children: children.collect() };
+        let node = Self {
+            level,
+            children: children.collect(),
+        };
         let mut total = 0u64;
         for child in &node.children {
-            total = total.checked_add(child.span).ok_or_else(|| damaged("it spans too much"))?;
+            total = total
+                .checked_add(child.span)
+                .ok_or_else(|| damaged("it spans too much"))?;
         }
         Ok(node)
     }

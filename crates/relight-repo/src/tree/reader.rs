@@ -27,14 +27,24 @@ pub struct TreeReader<'a> {
 impl<'a> TreeReader<'a> {
     /// The pieces of `root` from the one that holds byte `from` on.
     pub fn new(source: &'a dyn NodeSource, root: Root, from: u64) -> Result<Self> {
-        let mut reader = Self { source, path: Vec::new(), single: None, offset: 0, size: root.size };
+        let mut reader = Self {
+            source,
+            path: Vec::new(),
+            single: None,
+            offset: 0,
+            size: root.size,
+        };
         if root.levels > MAX_LEVELS {
             return Err(RepoError::damaged("chunk list", "it has too many levels"));
         }
         if from >= root.size {
             reader.offset = root.size;
         } else if root.levels == 0 || root.id == ChunkId::ZEROS {
-            reader.single = Some(Piece { offset: 0, length: root.size, id: root.id });
+            reader.single = Some(Piece {
+                offset: 0,
+                length: root.size,
+                id: root.id,
+            });
         } else {
             reader.descend(root.id, root.levels, root.size, from)?;
         }
@@ -47,7 +57,10 @@ impl<'a> TreeReader<'a> {
         loop {
             let node = self.source.node(id, level)?;
             if node.span() != span {
-                return Err(RepoError::damaged(format!("list node {id}"), "it spans more or less than it should"));
+                return Err(RepoError::damaged(
+                    format!("list node {id}"),
+                    "it spans more or less than it should",
+                ));
             }
             let mut next = 0;
             while from >= node.children[next].span {
@@ -86,7 +99,11 @@ impl<'a> TreeReader<'a> {
                 self.descend(child.id, level - 1, child.span, 0)?;
                 continue;
             }
-            let piece = Piece { offset: self.offset, length: child.span, id: child.id };
+            let piece = Piece {
+                offset: self.offset,
+                length: child.span,
+                id: child.id,
+            };
             self.offset += child.span;
             return Ok(Some(piece));
         }
@@ -189,15 +206,33 @@ mod tests {
         let before = nodes.0.len();
         pieces.insert(3, (1000, chunk(1 << 41)));
         build(&mut nodes, Cut::Content, &pieces);
-        assert!(nodes.0.len() - before <= 6, "after an insertion: {}", nodes.0.len() - before);
+        assert!(
+            nodes.0.len() - before <= 6,
+            "after an insertion: {}",
+            nodes.0.len() - before
+        );
     }
 
     #[test]
     fn holes_cost_nothing() {
         let mut nodes = Nodes::default();
-        let root = build(&mut nodes, Cut::Position, &vec![(4 << 20, ChunkId::ZEROS); 1_000_000]);
+        let root = build(
+            &mut nodes,
+            Cut::Position,
+            &vec![(4 << 20, ChunkId::ZEROS); 1_000_000],
+        );
         assert_eq!((root.id, nodes.0.len()), (ChunkId::ZEROS, 0));
-        let pieces: Vec<_> = TreeReader::new(&nodes, root, 5).unwrap().map(Result::unwrap).collect();
-        assert_eq!(pieces, [Piece { offset: 0, length: root.size, id: ChunkId::ZEROS }]);
+        let pieces: Vec<_> = TreeReader::new(&nodes, root, 5)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(
+            pieces,
+            [Piece {
+                offset: 0,
+                length: root.size,
+                id: ChunkId::ZEROS
+            }]
+        );
     }
 }

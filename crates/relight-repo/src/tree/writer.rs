@@ -42,7 +42,11 @@ pub struct TreeWriter {
 impl TreeWriter {
     /// An empty list.
     pub fn new(cut: Cut) -> Self {
-        Self { cut, open: vec![Vec::new()], size: 0 }
+        Self {
+            cut,
+            open: vec![Vec::new()],
+            size: 0,
+        }
     }
 
     /// Bytes of the archive so far.
@@ -78,10 +82,24 @@ impl TreeWriter {
     }
 
     fn close(&mut self, level: usize, store: &mut dyn FnMut(Vec<u8>) -> Result<ChunkId>) -> Result<()> {
-        let node = Node { level: level as u8 + 1, children: std::mem::take(&mut self.open[level]) };
+        let node = Node {
+            level: level as u8 + 1,
+            children: std::mem::take(&mut self.open[level]),
+        };
         let zeros = node.children.iter().all(|child| child.id == ChunkId::ZEROS);
-        let id = if zeros { ChunkId::ZEROS } else { store(node.encode())? };
-        self.add(level + 1, Child { span: node.span(), id }, store)
+        let id = if zeros {
+            ChunkId::ZEROS
+        } else {
+            store(node.encode())?
+        };
+        self.add(
+            level + 1,
+            Child {
+                span: node.span(),
+                id,
+            },
+            store,
+        )
     }
 
     /// Ends the list. What is left open at each level becomes a node, up to the one that holds all.
@@ -91,7 +109,13 @@ impl TreeWriter {
             let top = level + 1 == self.open.len();
             match (top, self.open[level].as_slice()) {
                 (true, []) => return Ok(Root::EMPTY),
-                (true, [only]) => return Ok(Root { id: only.id, levels: level as u8, size: self.size }),
+                (true, [only]) => {
+                    return Ok(Root {
+                        id: only.id,
+                        levels: level as u8,
+                        size: self.size,
+                    });
+                }
                 (false, []) => {}
                 _ => self.close(level, store)?,
             }

@@ -1,0 +1,166 @@
+//! Reads single chunks: finds them, opens them, checks them, and tries every place where they may lie.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use crate::error::{RepoError, Result};
+use crate::id::{ChunkId, PackId};
+use crate::index::{Located, PackLine};
+use crate::pack::codec::Decoder;
+use crate::pack::reader::PackOpener;
+use crate::repository::Repository;
+use crate::tree::{Node, NodeSource};
+
+/// List nodes that are kept in memory: 16 MiB of them at most.
+const NODES: usize = 4096;
+
+/// Reads chunks of one repository. Can be used by many threads.
+pub struct ChunkReader {
+    repository: Arc<Repository>,
+    openers: Mutex<HashMap<PackId, Arc<PackOpener>>>,
+    decoders: Mutex<Vec<Decoder>>,
+    nodes: Mutex<NodeCache>,
+}
+
+#[derive(Default)]
+struct NodeCache {
+    nodes: HashMap<ChunkId, Arc<Node>>,
+    order: VecDeque<ChunkId>,
+}
+
+impl ChunkReader {
+    /// A reader.
+    pub fn new(repository: Arc<Repository>) -> Result<Self> {
+        Ok(Self {
+            repository,
+            openers: Mutex::default(),
+            decoders: Mutex::default(),
+            nodes: Mutex::default(),
+        })
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// Where a chunk can be read, the best place first. Looks again at what is in storage before it gives up.
+    pub fn locate(&self, id: &ChunkId) -> Result<Vec<Located>> {
+        let places = self.repository.index().readable(id);
+        if !places.is_empty() {
+            return Ok(places);
+        }
+        self.repository.refresh()?;
+        let places = self.repository.index().readable(id);
+        if places.is_empty() {
+            Err(RepoError::ChunkMissing(*id))
+        } else {
+            Ok(places)
+        }
+    }
+
+    /// Reads a chunk and checks it. If one place fails, the others are tried.
+    pub fn read(&self, id: &ChunkId) -> Result<Vec<u8>> {
+        let mut refreshed = false;
+        let mut first_error = None;
+        loop {
+            for place in self.locate(id)? {
+                match self.read_at(&place) {
+                    Ok(content) => return Ok(content),
+                    Err(error) => first_error.get_or_insert(error),
+                };
+            }
+            // A collection may have moved the chunk after the index was read.
+            if refreshed {
+                return Err(first_error.unwrap_or(RepoError::ChunkMissing(*id)));
+            }
+            self.repository.refresh()?;
+            refreshed = true;
+        }
+    }
+
+    /// Reads a chunk at one place.
+    pub fn read_at(&self, place: &Located) -> Result<Vec<u8>> {
+        let mut sealed = vec![0; place.record.stored as usize];
+        let key = place.pack.kind.key(place.pack.id);
+        self.repository
+            .storage()
+            .get_range(&key, u64::from(place.record.offset), &mut sealed)?;
+        self.open(place, &mut sealed)
+    }
+
+    /// Opens the sealed bytes of a chunk and checks its content.
+    pub fn open(&self, place: &Located, sealed: &mut [u8]) -> Result<Vec<u8>> {
+        let opener = self.opener(&place.pack)?;
+        let mut decoder = self.decoder()?;
+        let mut scratch = Vec::new();
+        let content = opener
+            .content(&place.record, sealed, &mut decoder, &mut scratch)
+            .map(<[u8]>::to_vec);
+        self.give_back(decoder);
+        content
+    }
+
+    pub(super) fn decoder(&self) -> Result<Decoder> {
+        let idle = self
+            .decoders
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .pop();
+        match idle {
+            Some(decoder) => Ok(decoder),
+            None => Decoder::new().map_err(RepoError::Source),
+        }
+    }
+
+    pub(super) fn give_back(&self, decoder: Decoder) {
+        self.decoders
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(decoder);
+    }
+
+    /// What opens the records of a pack. Its key is derived once.
+    pub(super) fn opener(&self, pack: &PackLine) -> Result<Arc<PackOpener>> {
+        let mut openers = self
+            .openers
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(opener) = openers.get(&pack.id) {
+            return Ok(opener.clone());
+        }
+        let repository = &self.repository;
+        let opener = Arc::new(PackOpener::new(
+            repository.id(),
+            repository.keys(),
+            pack.kind,
+            pack.id,
+            pack.key,
+        )?);
+        if openers.len() >= 1024 {
+            openers.clear();
+        }
+        openers.insert(pack.id, opener.clone());
+        Ok(opener)
+    }
+}
+
+impl NodeSource for ChunkReader {
+    fn node(&self, id: ChunkId, level: u8) -> Result<Arc<Node>> {
+        let lock = || self.nodes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(node) = lock().nodes.get(&id).filter(|node| node.level == level) {
+            return Ok(node.clone());
+        }
+        let node = Arc::new(Node::decode(id, &self.read(&id)?, level)?);
+        let mut cache = lock();
+        if cache.nodes.insert(id, node.clone()).is_none() {
+            cache.order.push_back(id);
+        }
+        if cache.order.len() > NODES {
+            if let Some(oldest) = cache.order.pop_front() {
+                cache.nodes.remove(&oldest);
+            }
+        }
+        Ok(node)
+    }
+}

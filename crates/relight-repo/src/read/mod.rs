@@ -1,0 +1,12 @@
+//! Reading: single chunks, whole archives in order with read-ahead, or all pieces of an archive in parallel.
+
+mod chunk;
+mod plan;
+mod random;
+mod scan;
+mod stream;
+
+pub use chunk::ChunkReader;
+pub use random::ArchiveReader;
+pub use scan::{Scan, scan};
+pub use stream::PieceStream;

@@ -1,0 +1,124 @@
+//! Reads all pieces of an archive in parallel, each handed over as soon as it is there, in any order.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::chunk::ChunkReader;
+use super::plan::{Buffers, plan};
+use crate::error::{RepoError, Result};
+use crate::id::ChunkId;
+use crate::tree::{Piece, Root, TreeReader};
+
+/// Pieces are planned together up to this many bytes, so that neighbours in a pack are fetched in one request.
+const BATCH: u64 = 64 << 20;
+
+/// What a piece holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Scan<'a> {
+    /// This content.
+    Data(&'a [u8]),
+    /// As many zeros as the piece is long.
+    Zeros,
+}
+
+/// Reads the archive `root` and calls `take` for each piece, from several threads. Ends at the first error.
+pub fn scan(
+    reader: &Arc<ChunkReader>,
+    root: Root,
+    cancelled: &AtomicBool,
+    take: &(dyn Fn(Piece, Scan<'_>) -> Result<()> + Sync),
+) -> Result<()> {
+    let failure: Mutex<Option<RepoError>> = Mutex::new(None);
+    let failed = AtomicBool::new(false);
+    let fail = |error| {
+        failed.store(true, Ordering::Release);
+        failure
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .get_or_insert(error);
+    };
+    let stopped = || failed.load(Ordering::Acquire) || cancelled.load(Ordering::Relaxed);
+    let count = reader.repository().options().threads.max(2);
+    let (sender, receiver) = crossbeam_channel::bounded::<(super::plan::Fetch, Arc<Vec<Piece>>)>(2 * count);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            let receiver = receiver.clone();
+            scope.spawn(|| {
+                let work = || -> Result<()> {
+                    let mut decoder = reader.decoder()?;
+                    let mut buffers = Buffers::default();
+                    for (fetch, pieces) in receiver {
+                        if stopped() {
+                            continue;
+                        }
+                        fetch.run(reader, &mut decoder, &mut buffers, |numbers, content| {
+                            for &number in numbers {
+                                check_length(&pieces[number], content)?;
+                                take(pieces[number], Scan::Data(content))?;
+                            }
+                            Ok(())
+                        })?;
+                    }
+                    Ok(())
+                };
+                if let Err(error) = work() {
+                    fail(error);
+                }
+            });
+        }
+        drop(receiver);
+        let feed = || -> Result<()> {
+            let mut pieces = TreeReader::new(&**reader, root, 0)?;
+            loop {
+                let (mut batch, mut bytes) = (Vec::new(), 0);
+                for piece in pieces.by_ref() {
+                    let piece = piece?;
+                    if piece.id == ChunkId::ZEROS {
+                        take(piece, Scan::Zeros)?;
+                        continue;
+                    }
+                    bytes += piece.length;
+                    batch.push(piece);
+                    if bytes >= BATCH {
+                        break;
+                    }
+                }
+                if batch.is_empty() || stopped() {
+                    return Ok(());
+                }
+                let batch = Arc::new(batch);
+                for fetch in plan(reader, &batch)? {
+                    if sender.send((fetch, batch.clone())).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if let Err(error) = feed() {
+            fail(error);
+        }
+        drop(sender);
+    });
+    let failure = failure
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    match failure {
+        Some(error) => Err(error),
+        None if cancelled.load(Ordering::Relaxed) => Err(RepoError::Cancelled),
+        None => Ok(()),
+    }
+}
+
+/// A list that names a chunk of another length is damaged, however good the chunk is.
+pub(super) fn check_length(piece: &Piece, content: &[u8]) -> Result<()> {
+    if content.len() as u64 == piece.length {
+        return Ok(());
+    }
+    let why = format!(
+        "it says that chunk {} has {} bytes, but it has {}",
+        piece.id,
+        piece.length,
+        content.len()
+    );
+    Err(RepoError::damaged("chunk list", why))
+}

@@ -1,0 +1,198 @@
+//! Sessions: everything that adds to a repository. A session announces itself, writes archives, and publishes
+//! snapshots, each whole and last.
+
+pub(crate) mod announce;
+mod archive;
+mod pipeline;
+mod pool;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jiff::Timestamp;
+use relight_keys::ObjectKind;
+
+pub use archive::{ArchiveWriter, IMAGE_CHUNK};
+
+use crate::cdc::GearTable;
+use crate::error::{RepoError, Result};
+use crate::id::{ChunkId, SnapshotId};
+use crate::index::PackState;
+use crate::pack::PackKind;
+use crate::read::ChunkReader;
+use crate::repository::Repository;
+use crate::sealed;
+use crate::snapshot::{Archive, ArchiveKind, Figures, Snapshot, SnapshotSpec};
+use crate::storage::PutOptions;
+use crate::tree::TreeReader;
+use announce::{Intent, Presence};
+use pipeline::{Pipeline, Threads};
+
+/// A running writer.
+pub struct Session {
+    repository: Arc<Repository>,
+    presence: Presence,
+    pipeline: Arc<Pipeline>,
+    threads: Threads,
+    table: GearTable,
+    began: Timestamp,
+}
+
+impl Session {
+    /// Announces a new session, then reads what is in the repository: in this order, so that a collection either
+    /// knows of the session or has told it what it condemned. `cancelled` ends it soon after it becomes true.
+    pub fn begin(repository: Arc<Repository>, cancelled: Arc<AtomicBool>) -> Result<Self> {
+        let began = repository.now();
+        let presence = Presence::announce(repository.clone())?;
+        repository.refresh()?;
+        let table = GearTable::new(&repository.keys().secret("content-defined chunking v1"));
+        let (pipeline, threads) = Pipeline::start(repository.clone(), cancelled);
+        Ok(Self {
+            repository,
+            presence,
+            pipeline,
+            threads,
+            table,
+            began,
+        })
+    }
+
+    /// The repository it writes to.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// Begins an archive.
+    pub fn archive(&self, name: &str, kind: ArchiveKind) -> Result<ArchiveWriter> {
+        let stopped = || RepoError::Stopped("its workers have ended".into());
+        let jobs = self.threads.jobs().ok_or_else(stopped)?;
+        Ok(ArchiveWriter::new(
+            name.to_string(),
+            kind,
+            self.pipeline.clone(),
+            jobs,
+            self.table.clone(),
+        ))
+    }
+
+    /// The figures so far.
+    pub fn figures(&self) -> Figures {
+        self.pipeline.figures()
+    }
+
+    /// Stores what was written so far, so that the next session finds it, without a snapshot.
+    pub fn keep_progress(&self) -> Result<()> {
+        self.pipeline.flush()
+    }
+
+    /// Publishes a snapshot of `archives`. When this returns, it is durable and whole.
+    pub fn publish(&self, spec: SnapshotSpec, archives: Vec<Archive>) -> Result<Snapshot> {
+        self.pipeline.check()?;
+        self.pipeline.flush()?;
+        let id = SnapshotId::random()?;
+        let intent = Intent {
+            snapshot: id,
+            roots: archives.iter().map(|archive| archive.root).collect(),
+        };
+        // From here to the publication a collection that gives this session up keeps what the intent names.
+        self.presence.intend(&intent)?;
+        self.rescue(&archives)?;
+        self.presence.check()?;
+
+        let mut figures = self.pipeline.figures();
+        figures.logical = archives.iter().map(|archive| archive.root.size).sum();
+        let snapshot = Snapshot::new(id, spec, archives, self.began, self.repository.now(), figures);
+        crate::retention::lock_before_publication(&self.repository, &snapshot)?;
+        self.store(&snapshot)?;
+        if !self.presence.is_intent_kept()? {
+            // So much later that a collection cleared the intent away: its packs may be gone.
+            self.repository.storage().delete(&Snapshot::key(id))?;
+            return Err(RepoError::SessionEvicted);
+        }
+        self.presence.fulfil()?;
+        Ok(snapshot)
+    }
+
+    fn store(&self, snapshot: &Snapshot) -> Result<()> {
+        let key = Snapshot::key(snapshot.id);
+        let repository = &self.repository;
+        let sealed = sealed::seal(
+            repository.keys().current(),
+            repository.id(),
+            ObjectKind::SNAPSHOT,
+            &key,
+            &snapshot.encode()?,
+        )?;
+        let options = PutOptions {
+            class: None,
+            retain_until: crate::retention::object_lock(repository, snapshot),
+        };
+        Ok(repository.storage().put_new(&key, &[&sealed], &options)?)
+    }
+
+    /// Stores again what was found in packs that have been condemned since.
+    fn rescue(&self, archives: &[Archive]) -> Result<()> {
+        let states = self.repository.refresh_states()?;
+        let reused = self
+            .pipeline
+            .reused
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
+        if !reused
+            .iter()
+            .any(|pack| states.get(pack).is_some_and(|state| *state > PackState::Live))
+        {
+            return Ok(());
+        }
+        tracing::info!("packs were condemned while this session ran; what it needs of them is stored again");
+        self.repository.refresh()?;
+        let reader = ChunkReader::new(self.repository.clone())?;
+        let mut seen = HashSet::new();
+        for archive in archives {
+            let kind = archive.kind.pack_kind();
+            self.rescue_node(&reader, archive.root.id, archive.root.levels, kind, &mut seen)?;
+        }
+        self.pipeline.flush()
+    }
+
+    fn rescue_node(
+        &self,
+        reader: &ChunkReader,
+        id: ChunkId,
+        level: u8,
+        kind: PackKind,
+        seen: &mut HashSet<ChunkId>,
+    ) -> Result<()> {
+        if id == ChunkId::ZEROS || !seen.insert(id) {
+            return Ok(());
+        }
+        if !self.pipeline.is_known(&id) {
+            let kind = if level > 0 { PackKind::Metadata } else { kind };
+            self.pipeline.place(kind, &reader.read(&id)?)?;
+        }
+        if level > 0 {
+            use crate::tree::NodeSource;
+            for child in &reader.node(id, level)?.children {
+                self.rescue_node(reader, child.id, level - 1, kind, seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All pieces of an archive of an earlier snapshot, to take over what is unchanged.
+    pub fn pieces<'a>(&self, reader: &'a ChunkReader, archive: &Archive) -> Result<TreeReader<'a>> {
+        TreeReader::new(reader, archive.root, 0)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.pipeline.has_failed() {
+            // Cancelled or given up by its owner: what is stored already need not be stored again.
+            let _ = self.pipeline.flush();
+        }
+        self.threads.end(&self.pipeline);
+    }
+}

@@ -1,0 +1,421 @@
+//! The pipeline of a session: chunks are hashed, looked up, compressed and sealed by workers, each into a pack in
+//! memory; full packs are stored by writers; the packs that are durable become index segments.
+//!
+//! Every queue is bounded, so memory does not grow with what is saved.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::archive::Progress;
+use super::pool::Pool;
+use crate::error::{RepoError, Result};
+use crate::id::{ChunkId, PackId, SegmentId};
+use crate::index::segment::MAX_ENTRIES;
+use crate::index::{PackLine, Segment};
+use crate::pack::codec::Encoder;
+use crate::pack::{FinishedPack, PackBuffer, PackBuilder, PackKind};
+use crate::repository::Repository;
+use crate::snapshot::Figures;
+use crate::storage::PutOptions;
+
+/// A data pack is full at this size.
+const DATA_PACK: usize = 24 << 20;
+/// A metadata pack is full at this size.
+const METADATA_PACK: usize = 8 << 20;
+/// The memory of a pack: what it holds when it is full and one chunk of the usual size more.
+const PACK_BUFFER: usize = 30 << 20;
+/// Size of a chunk buffer.
+pub(crate) const CHUNK_BUFFER: usize = 4 << 20;
+/// An index segment is written when this many bytes of packs wait for one: what a crash makes invisible.
+const SEGMENT_BYTES: u64 = 4 << 30;
+/// Threads that store packs. Two, so that one waits for the disk while the other fills its cache.
+const WRITERS: usize = 2;
+/// Parts of the set of chunks under way; each has a lock of its own.
+const SHARDS: usize = 16;
+
+/// Reads a chunk's content into a buffer.
+pub(crate) type ReadChunk = Box<dyn FnOnce(&mut [u8]) -> io::Result<()> + Send>;
+
+/// Where a chunk's content comes from.
+pub(crate) enum Content {
+    /// From this buffer, which goes back to the pool.
+    Buffer(Vec<u8>),
+    /// The worker reads it: several at once keep a disk busy.
+    Read(ReadChunk),
+}
+
+/// One chunk on its way.
+pub(crate) struct Job {
+    pub archive: Arc<Progress>,
+    pub sequence: u64,
+    pub length: usize,
+    pub content: Content,
+}
+
+/// Figures that are counted while the session runs.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub added: AtomicU64,
+    pub stored: AtomicU64,
+    pub new_chunks: AtomicU64,
+    pub known_chunks: AtomicU64,
+}
+
+/// What all threads of a session share.
+pub(crate) struct Pipeline {
+    pub repository: Arc<Repository>,
+    pub buffers: Pool<Vec<u8>>,
+    pub counters: Counters,
+    /// Packs that chunks were found in: none of them may be condemned when the snapshot is published.
+    pub reused: Mutex<HashSet<PackId>>,
+    pack_buffers: Pool<PackBuffer>,
+    /// Chunks that are in a pack of this session but in no segment yet.
+    under_way: [Mutex<HashSet<ChunkId>>; SHARDS],
+    open: [Mutex<Vec<OpenPack>>; 2],
+    finished: Mutex<Option<Sender<FinishedPack>>>,
+    unindexed: Mutex<Unindexed>,
+    outstanding: Mutex<usize>,
+    stored: Condvar,
+    failure: Mutex<Option<RepoError>>,
+    failed: AtomicBool,
+    pub cancelled: Arc<AtomicBool>,
+}
+
+struct OpenPack {
+    builder: PackBuilder,
+    encoder: Encoder,
+}
+
+#[derive(Default)]
+struct Unindexed {
+    segment: Segment,
+    bytes: u64,
+}
+
+/// The threads of a pipeline.
+pub(crate) struct Threads {
+    jobs: Option<Sender<Job>>,
+    workers: Vec<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Pipeline {
+    /// Starts the threads of a pipeline.
+    pub fn start(repository: Arc<Repository>, cancelled: Arc<AtomicBool>) -> (Arc<Self>, Threads) {
+        let count = repository.options().threads.max(1);
+        let (jobs, job_queue) = crossbeam_channel::bounded(count + 2);
+        let (finished, pack_queue) = crossbeam_channel::bounded(1);
+        let pipeline = Arc::new(Self {
+            repository,
+            buffers: Pool::new(2 * count + 4, || vec![0; CHUNK_BUFFER]),
+            counters: Counters::default(),
+            reused: Mutex::default(),
+            pack_buffers: Pool::new(count + WRITERS + 2, || PackBuffer::new(PACK_BUFFER)),
+            under_way: Default::default(),
+            open: Default::default(),
+            finished: Mutex::new(Some(finished)),
+            unindexed: Mutex::default(),
+            outstanding: Mutex::new(0),
+            stored: Condvar::new(),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            cancelled,
+        });
+        let spawn = |run: fn(&Self, &Receiver<Job>), queue: &Receiver<Job>| {
+            let (pipeline, queue) = (pipeline.clone(), queue.clone());
+            std::thread::spawn(move || run(&pipeline, &queue))
+        };
+        let workers = (0..count).map(|_| spawn(Self::work, &job_queue)).collect();
+        let writers = (0..WRITERS).map(|_| {
+            let (pipeline, queue) = (pipeline.clone(), pack_queue.clone());
+            std::thread::spawn(move || pipeline.write(&queue))
+        });
+        let threads = Threads {
+            jobs: Some(jobs),
+            workers,
+            writers: writers.collect(),
+        };
+        (pipeline, threads)
+    }
+
+    /// Fails if the session has failed or was cancelled.
+    pub fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            // The first to ask gets the error itself, later ones its echo.
+            return Err(match lock(&self.failure).take() {
+                Some(error) => error,
+                None => RepoError::Stopped("of an earlier error".into()),
+            });
+        }
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(RepoError::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Ends the session with an error; the first one counts.
+    pub fn fail(&self, error: RepoError) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            *lock(&self.failure) = Some(error);
+        }
+        self.stored.notify_all();
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn work(&self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            if !self.has_failed() {
+                if let Err(error) = self.process(&job.archive, job.sequence, job.length, job.content) {
+                    self.fail(error);
+                }
+            }
+            // Whoever waits for this archive must learn of the end, good or bad.
+            job.archive.wake();
+        }
+    }
+
+    fn process(&self, archive: &Progress, sequence: u64, length: usize, content: Content) -> Result<()> {
+        let buffer = match content {
+            Content::Buffer(buffer) => buffer,
+            Content::Read(read) => {
+                let mut buffer = self.buffers.take();
+                if buffer.len() < length {
+                    buffer.resize(length, 0);
+                }
+                read(&mut buffer[..length]).map_err(RepoError::Source)?;
+                buffer
+            }
+        };
+        let data = &buffer[..length];
+        let id = if is_zero(data) {
+            ChunkId::ZEROS
+        } else {
+            self.place(archive.pack_kind(), data)?
+        };
+        archive.complete(self, sequence, length as u64, id)?;
+        if buffer.len() == CHUNK_BUFFER {
+            self.buffers.give(buffer);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a chunk with this content is in the repository.
+    pub fn place(&self, kind: PackKind, data: &[u8]) -> Result<ChunkId> {
+        let id = ChunkId::of(data);
+        self.place_as(kind, id, data)?;
+        Ok(id)
+    }
+
+    fn place_as(&self, kind: PackKind, id: ChunkId, data: &[u8]) -> Result<()> {
+        if self.is_known(&id) || !lock(self.shard(&id)).insert(id) {
+            self.counters.known_chunks.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.counters.new_chunks.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .added
+            .fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.append(kind, id, data)
+    }
+
+    /// Whether a snapshot may refer to the chunk without its content being stored again.
+    pub fn is_known(&self, id: &ChunkId) -> bool {
+        if *id == ChunkId::ZEROS {
+            return true;
+        }
+        match self.repository.index().writable(id) {
+            Some(place) => {
+                lock(&self.reused).insert(place.pack.id);
+                true
+            }
+            None => lock(self.shard(id)).contains(id),
+        }
+    }
+
+    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
+        &self.under_way[usize::from(id.0[0]) % SHARDS]
+    }
+
+    fn append(&self, kind: PackKind, id: ChunkId, data: &[u8]) -> Result<()> {
+        let (slot, full) = match kind {
+            PackKind::Data => (&self.open[0], DATA_PACK),
+            PackKind::Metadata => (&self.open[1], METADATA_PACK),
+        };
+        let taken = lock(slot).pop();
+        let mut open = match taken {
+            Some(open) if open.builder.fits(data.len()) => open,
+            other => {
+                if let Some(full) = other {
+                    self.send(full.builder.finish())?;
+                }
+                self.new_pack(kind)?
+            }
+        };
+        let record = open.builder.append(id, data, &mut open.encoder)?;
+        self.counters
+            .stored
+            .fetch_add(u64::from(record.stored), Ordering::Relaxed);
+        if open.builder.used() >= full {
+            self.send(open.builder.finish())
+        } else {
+            lock(slot).push(open);
+            Ok(())
+        }
+    }
+
+    fn new_pack(&self, kind: PackKind) -> Result<OpenPack> {
+        let buffer = self.pack_buffers.take();
+        let repository = &self.repository;
+        let builder = PackBuilder::new(kind, repository.id(), repository.keys().current(), buffer)?;
+        let encoder = Encoder::new().map_err(RepoError::Source)?;
+        Ok(OpenPack { builder, encoder })
+    }
+
+    fn send(&self, pack: FinishedPack) -> Result<()> {
+        *lock(&self.outstanding) += 1;
+        let sender = lock(&self.finished).clone();
+        let sent = sender.is_some_and(|sender| sender.send(pack).is_ok());
+        if sent {
+            Ok(())
+        } else {
+            Err(RepoError::Stopped("its writers have ended".into()))
+        }
+    }
+
+    fn write(&self, packs: &Receiver<FinishedPack>) {
+        for pack in packs {
+            if !self.has_failed() {
+                if let Err(error) = self.store(pack) {
+                    self.fail(error);
+                }
+            }
+            *lock(&self.outstanding) -= 1;
+            self.stored.notify_all();
+        }
+    }
+
+    fn store(&self, pack: FinishedPack) -> Result<()> {
+        let repository = &self.repository;
+        let options = repository.settings().pack_options(pack.kind);
+        repository
+            .storage()
+            .put(&pack.kind.key(pack.id), &pack.parts(), &options)?;
+        let key = repository.keys().current().id();
+        let line = PackLine {
+            id: pack.id,
+            kind: pack.kind,
+            key,
+            size: pack.size(),
+        };
+        let (buffer, records) = pack.into_buffer();
+        self.pack_buffers.give(buffer);
+        let mut unindexed = lock(&self.unindexed);
+        unindexed.bytes += line.size;
+        unindexed.segment.add_pack(line, &records);
+        if unindexed.bytes >= SEGMENT_BYTES || unindexed.segment.entries.len() >= MAX_ENTRIES / 2 {
+            let full = std::mem::take(&mut *unindexed);
+            drop(unindexed);
+            self.store_segment(full.segment)?;
+        }
+        Ok(())
+    }
+
+    fn store_segment(&self, mut segment: Segment) -> Result<()> {
+        if segment.packs.is_empty() {
+            return Ok(());
+        }
+        segment.sort();
+        let repository = &self.repository;
+        let id = SegmentId::random()?;
+        let sealed = segment.seal(repository.keys().current(), repository.id(), id)?;
+        repository
+            .storage()
+            .put(&Segment::key(id), &[&sealed], &PutOptions::default())?;
+        // First findable in the index, then no longer under way: never neither.
+        repository.index().add(id, &segment)?;
+        for entry in &segment.entries {
+            lock(self.shard(&entry.record.id)).remove(&entry.record.id);
+        }
+        Ok(())
+    }
+
+    /// Stores everything that is still in memory. When this returns, all chunks are durable and in the index.
+    pub fn flush(&self) -> Result<()> {
+        for slot in &self.open {
+            let open = std::mem::take(&mut *lock(slot));
+            for pack in open {
+                if !pack.builder.is_empty() {
+                    self.send(pack.builder.finish())?;
+                }
+            }
+        }
+        let mut outstanding = lock(&self.outstanding);
+        while *outstanding > 0 && !self.has_failed() {
+            outstanding = self
+                .stored
+                .wait(outstanding)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        drop(outstanding);
+        if self.has_failed() {
+            return self.check();
+        }
+        let rest = std::mem::take(&mut *lock(&self.unindexed));
+        self.store_segment(rest.segment)
+    }
+
+    /// The figures so far.
+    pub fn figures(&self) -> Figures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            logical: 0,
+            added: read(&self.counters.added),
+            stored: read(&self.counters.stored),
+            new_chunks: read(&self.counters.new_chunks),
+            known_chunks: read(&self.counters.known_chunks),
+        }
+    }
+}
+
+impl Threads {
+    /// Where chunks are handed over.
+    pub fn jobs(&self) -> Option<Sender<Job>> {
+        self.jobs.clone()
+    }
+
+    /// Ends all threads.
+    pub fn end(&mut self, pipeline: &Pipeline) {
+        self.jobs = None;
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+        *lock(&pipeline.finished) = None;
+        for writer in self.writers.drain(..) {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Whether there is nothing but zeros. Looks at the ends first, which tells for nearly everything.
+fn is_zero(data: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (data.first(), data.last()) else {
+        return true;
+    };
+    if *first != 0 || *last != 0 {
+        return false;
+    }
+    let (words, rest) = data.as_chunks::<32>();
+    words.iter().all(|word| *word == [0; 32]) && rest.iter().all(|&byte| byte == 0)
+}
