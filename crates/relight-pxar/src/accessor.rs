@@ -1,19 +1,23 @@
 //! Random access to an archive: directories through their look-up tables, entries by position.
 
-use std::collections::VecDeque;
-use std::io;
+mod node;
+mod window;
 
-use crate::entry::{ContentPlace, EntryKind, KindLayout, Layout, Window, parse, part};
+use std::collections::VecDeque;
+
+use crate::entry::{ContentPlace, EntryKind, KindLayout, Window, parse, part};
 use crate::error::DecodeError;
 use crate::format::{
     self, GOODBYE, GOODBYE_ITEM_SIZE, GOODBYE_TAIL_MARKER, HEADER_SIZE, ItemHeader, Version, u64_at,
 };
 use crate::goodbye::GoodbyeItem;
-use crate::metadata::{Metadata, Stat};
-use crate::metadata_items::RawMetadata;
 use crate::payload;
 use crate::read_at::ReadAt;
 use crate::siphash::hash_name;
+
+use node::NOT_DIRECTORY;
+pub use node::{Directory, FileContent, Node, NodeId};
+use window::{Cache, CacheWindow, read};
 
 /// Bytes read ahead for a single entry.
 const ENTRY_BLOCK: usize = 512;
@@ -21,9 +25,6 @@ const ENTRY_BLOCK: usize = 512;
 const LIST_BLOCK: usize = 16 * 1024;
 /// Smallest child: a FILENAME item of one byte and a HARDLINK item with an empty path.
 const SMALLEST_CHILD: u64 = 18 + 25;
-/// Marks the [`NodeId`] of anything but a directory.
-const NOT_DIRECTORY: u64 = 1 << 63;
-
 /// Reads an archive (version 1, or the metadata stream of version 2) anywhere.
 #[derive(Debug)]
 pub struct Accessor<R> {
@@ -33,107 +34,6 @@ pub struct Accessor<R> {
     prelude: Option<Vec<u8>>,
     /// Where the ENTRY item of the root lies.
     root: u64,
-}
-
-/// Names an entry of an archive as long as that archive exists; never 0, fit for an inode number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(u64);
-
-impl NodeId {
-    /// The id as a number.
-    pub const fn to_raw(self) -> u64 {
-        self.0
-    }
-
-    /// The id a number was made from. Any number is allowed; opening one that is no id fails.
-    pub const fn from_raw(raw: u64) -> Self {
-        Self(raw)
-    }
-
-    /// Whether it names a directory.
-    pub const fn is_directory(self) -> bool {
-        self.0 & NOT_DIRECTORY == 0
-    }
-
-    const fn of_entry(position: u64) -> Self {
-        Self(position | NOT_DIRECTORY)
-    }
-}
-
-/// An entry found in an archive.
-#[derive(Debug, Clone)]
-pub struct Node {
-    id: NodeId,
-    position: u64,
-    bytes: Vec<u8>,
-    layout: Layout,
-}
-
-/// A directory opened for listing and look-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Directory {
-    /// Where its ENTRY item lies.
-    entry: u64,
-    /// Where its GOODBYE item lies.
-    table: u64,
-    /// Children.
-    count: u64,
-    /// Position behind it.
-    end: u64,
-}
-
-/// The children of a directory in archive order, which is that of their names.
-#[derive(Debug)]
-pub struct Children<'a, R> {
-    accessor: &'a Accessor<R>,
-    directory: Directory,
-    items: VecDeque<GoodbyeItem>,
-    cache: Cache,
-}
-
-/// The content of a regular file, readable anywhere.
-pub struct FileContent<'a> {
-    source: &'a dyn ReadAt,
-    start: u64,
-    size: u64,
-}
-
-impl Node {
-    /// Its id.
-    pub fn id(&self) -> NodeId {
-        self.id
-    }
-
-    /// Its name; empty for the root, and for a directory opened by its id.
-    pub fn name(&self) -> &[u8] {
-        part(&self.bytes, &self.layout.name)
-    }
-
-    /// Where it begins in the archive: its FILENAME item, or ENTRY item for the root and a directory opened by its id.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// What it is.
-    pub fn kind(&self) -> EntryKind<'_> {
-        self.layout.kind(&self.bytes)
-    }
-
-    /// Its metadata as it stands in the archive; none for a hard link, which has that of its target.
-    pub fn raw_metadata(&self) -> Result<Option<RawMetadata<'_>>, DecodeError> {
-        self.layout.metadata(&self.bytes, self.position)
-    }
-
-    /// The part of the metadata every entry has; none for a hard link.
-    pub fn stat(&self) -> Result<Option<Stat>, DecodeError> {
-        Ok(self.raw_metadata()?.map(|raw| raw.stat()))
-    }
-
-    /// Decodes the metadata; that of a hard link is empty.
-    pub fn metadata(&self) -> Result<Metadata, DecodeError> {
-        self.raw_metadata()?
-            .map_or_else(|| Ok(Metadata::default()), |raw| raw.decode())
-    }
 }
 
 impl<R: ReadAt> Accessor<R> {
@@ -256,7 +156,7 @@ impl<R: ReadAt> Accessor<R> {
         let mut items = Vec::new();
         let mut position = directory.table + HEADER_SIZE;
         let mut left = directory.count;
-        let mut block = vec![0; 1024 * GOODBYE_ITEM_SIZE as usize];
+        let mut block = vec![0; (left.min(1024) * GOODBYE_ITEM_SIZE) as usize];
         while left > 0 {
             let count = left.min(1024);
             let length = count * GOODBYE_ITEM_SIZE;
@@ -473,12 +373,7 @@ impl<R: ReadAt> Accessor<R> {
     }
 
     fn window<'w>(&'w self, cache: &'w mut Cache, position: u64, limit: u64) -> CacheWindow<'w, R> {
-        CacheWindow {
-            accessor: self,
-            cache,
-            position,
-            limit,
-        }
+        CacheWindow::new(&self.archive, cache, position, limit)
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), DecodeError> {
@@ -486,27 +381,13 @@ impl<R: ReadAt> Accessor<R> {
     }
 }
 
-fn read(source: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) -> Result<(), DecodeError> {
-    source
-        .read_exact_at(buffer, offset)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => DecodeError::Truncated {
-                position: source.size(),
-            },
-            _ => error.into(),
-        })
-}
-
-impl Directory {
-    /// How many children it has.
-    pub fn len(&self) -> u64 {
-        self.count
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
+/// The children of a directory in archive order, which is that of their names.
+#[derive(Debug)]
+pub struct Children<'a, R> {
+    accessor: &'a Accessor<R>,
+    directory: Directory,
+    items: VecDeque<GoodbyeItem>,
+    cache: Cache,
 }
 
 impl<R: ReadAt> Iterator for Children<'_, R> {
@@ -519,101 +400,5 @@ impl<R: ReadAt> Iterator for Children<'_, R> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.items.len(), Some(self.items.len()))
-    }
-}
-
-impl std::fmt::Debug for FileContent<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("FileContent")
-            .field("start", &self.start)
-            .field("size", &self.size)
-            .finish()
-    }
-}
-
-impl ReadAt for FileContent<'_> {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let end = offset
-            .checked_add(buffer.len() as u64)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        if end > self.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.source.read_exact_at(buffer, self.start + offset)
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-}
-
-/// A stretch of the archive kept for the entries to come.
-#[derive(Debug)]
-struct Cache {
-    start: u64,
-    bytes: Vec<u8>,
-    block: usize,
-}
-
-impl Cache {
-    fn new(block: usize) -> Self {
-        Self {
-            start: 0,
-            bytes: Vec::new(),
-            block,
-        }
-    }
-
-    /// The bytes kept from `position` on.
-    fn from(&self, position: u64) -> &[u8] {
-        let offset = position
-            .checked_sub(self.start)
-            .and_then(|offset| usize::try_from(offset).ok());
-        offset
-            .and_then(|offset| self.bytes.get(offset..))
-            .unwrap_or_default()
-    }
-}
-
-/// The archive from an entry on, read block by block.
-struct CacheWindow<'w, R> {
-    accessor: &'w Accessor<R>,
-    cache: &'w mut Cache,
-    position: u64,
-    limit: u64,
-}
-
-impl<R: ReadAt> Window for CacheWindow<'_, R> {
-    fn position(&self) -> u64 {
-        self.position
-    }
-
-    fn require(&mut self, length: usize) -> Result<&[u8], DecodeError> {
-        if self
-            .position
-            .checked_add(length as u64)
-            .is_none_or(|end| end > self.limit)
-        {
-            return Err(DecodeError::Truncated { position: self.limit });
-        }
-        let kept = self.cache.from(self.position).len();
-        if kept < length {
-            // Twice what was there, so that large metadata is not read again with each of its items.
-            let wanted = length.max(self.cache.block).max(kept.saturating_mul(2)) as u64;
-            let wanted = wanted.min(self.accessor.size.saturating_sub(self.position));
-            self.cache.start = self.position;
-            self.cache.bytes.resize(wanted as usize, 0);
-            let result = self.accessor.read(&mut self.cache.bytes, self.position);
-            if result.is_err() {
-                self.cache.bytes.clear();
-            }
-            result?;
-        }
-        Ok(self.cache.from(self.position))
-    }
-
-    fn ends_at(&mut self, length: usize) -> Result<bool, DecodeError> {
-        Ok(self.position.saturating_add(length as u64) >= self.limit)
     }
 }

@@ -1,7 +1,7 @@
 //! What to leave out of an archive: patterns given for the whole tree, and those of `.pxarexclude` files.
 //!
-//! The rules are those of the original, which resemble git's. A pattern names files and directories below the directory
-//! it is given for; `/` in front ties it to that directory, else it may match at any depth. `/` at the end restricts it
+//! The rules are those of the original, which resemble git's. A pattern names files and directories below the
+//! directory it is given for; `/` in front ties it to that directory, else it may match at any depth. `/` at the end restricts it
 //! to directories. `*` and `?` match any bytes and any byte but slashes, `[…]` one of a set, `**` any number of
 //! directories, `\` takes the next byte as it is. `!` in front includes again what an earlier pattern excludes. The last
 //! pattern that matches decides, those of deeper directories after those of outer ones. What lies in an excluded
@@ -11,6 +11,7 @@
 //! negates a set as `^` does, and a pattern of a `.pxarexclude` file never matches by names above its directory.
 
 mod pattern;
+mod set;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! One pattern: parsing and matching.
 
+use super::set::Set;
+
 /// Why a line is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -53,26 +55,6 @@ enum Token {
     /// `*`
     Star,
     Set(Box<Set>),
-}
-
-/// The bytes a `[…]` matches, a bit each.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Set([u64; 4]);
-
-impl Set {
-    fn add(&mut self, byte: u8) {
-        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
-    }
-
-    fn contains(&self, byte: u8) -> bool {
-        self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
-    }
-
-    fn negate(&mut self) {
-        for word in &mut self.0 {
-            *word = !*word;
-        }
-    }
 }
 
 impl Pattern {
@@ -255,7 +237,8 @@ impl Parser<'_> {
                 b'?' => self.special(Token::Any),
                 b'*' => self.special(Token::Star),
                 b'[' => {
-                    let set = self.set()?;
+                    let (set, rest) = Set::parse(self.rest)?;
+                    self.rest = rest;
                     self.special(Token::Set(Box::new(set)));
                 }
                 _ => self.tokens.push(Token::Byte(byte)),
@@ -290,79 +273,6 @@ impl Parser<'_> {
         self.segments.push(Segment::Glob(tokens));
         Ok(())
     }
-
-    /// Reads a set, its `[` read already.
-    fn set(&mut self) -> Result<Set, PatternError> {
-        let mut set = Set::default();
-        let negated = matches!(self.rest.first(), Some(b'^' | b'!'));
-        if negated {
-            self.rest = &self.rest[1..];
-        }
-        let mut first = true;
-        let mut previous = None;
-        loop {
-            let (&byte, rest) = self.rest.split_first().ok_or(PatternError::UnclosedSet)?;
-            self.rest = rest;
-            match byte {
-                b']' if !first => break,
-                b'[' if rest.first() == Some(&b':') => {
-                    self.class(&mut set)?;
-                    previous = None;
-                }
-                b'-' if previous.is_some() && rest.first().is_some_and(|&next| next != b']') => {
-                    let last = self.set_byte()?;
-                    let from = previous.take().unwrap_or(last);
-                    for byte in from.min(last)..=from.max(last) {
-                        set.add(byte);
-                    }
-                }
-                _ => {
-                    let byte = if byte == b'\\' {
-                        self.set_byte_escaped()?
-                    } else {
-                        byte
-                    };
-                    set.add(byte);
-                    previous = Some(byte);
-                }
-            }
-            first = false;
-        }
-        if negated {
-            set.negate();
-        }
-        Ok(set)
-    }
-
-    fn set_byte(&mut self) -> Result<u8, PatternError> {
-        let (&byte, rest) = self.rest.split_first().ok_or(PatternError::UnclosedSet)?;
-        self.rest = rest;
-        if byte == b'\\' {
-            self.set_byte_escaped()
-        } else {
-            Ok(byte)
-        }
-    }
-
-    fn set_byte_escaped(&mut self) -> Result<u8, PatternError> {
-        let (&byte, rest) = self.rest.split_first().ok_or(PatternError::UnclosedSet)?;
-        self.rest = rest;
-        Ok(byte)
-    }
-
-    /// Reads a `[:name:]`, its `[` read already.
-    fn class(&mut self, set: &mut Set) -> Result<(), PatternError> {
-        let end = self
-            .rest
-            .windows(2)
-            .position(|pair| pair == b":]")
-            .ok_or(PatternError::UnclosedSet)?;
-        let name = self.rest.get(1..end).ok_or(PatternError::UnknownClass)?;
-        let class = class_named(name).ok_or(PatternError::UnknownClass)?;
-        (0..=u8::MAX).filter(class).for_each(|byte| set.add(byte));
-        self.rest = &self.rest[end + 2..];
-        Ok(())
-    }
 }
 
 impl Token {
@@ -372,25 +282,6 @@ impl Token {
             _ => None,
         }
     }
-}
-
-/// The classes of POSIX (XBD 9.3.5), for ASCII.
-fn class_named(name: &[u8]) -> Option<fn(&u8) -> bool> {
-    Some(match name {
-        b"alnum" => u8::is_ascii_alphanumeric,
-        b"alpha" => u8::is_ascii_alphabetic,
-        b"blank" => |byte| matches!(byte, b' ' | b'\t'),
-        b"cntrl" => u8::is_ascii_control,
-        b"digit" => u8::is_ascii_digit,
-        b"graph" => u8::is_ascii_graphic,
-        b"lower" => u8::is_ascii_lowercase,
-        b"print" => |byte| matches!(byte, 0x20..=0x7e),
-        b"punct" => u8::is_ascii_punctuation,
-        b"space" => |byte| matches!(byte, b' ' | b'\t'..=b'\r'),
-        b"upper" => u8::is_ascii_uppercase,
-        b"xdigit" => u8::is_ascii_hexdigit,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
