@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::tools::{self, ToolName};
-use crate::{report, same};
+use crate::{report, same, scale};
 
 /// Measures Relight beside restic, rustic and Borg on the same generated data in the same run.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ struct Arguments {
 enum Action {
     /// Measure the tools beside each other.
     Compare(Compare),
+    /// Measure how Relight alone grows with chunks and snapshots.
+    Scale(scale::Options),
     /// Print the tables of a recorded run again.
     Report {
         /// The JSON file of the run.
@@ -38,7 +40,7 @@ enum Action {
         /// The directory.
         root: PathBuf,
         /// Of the full size.
-        #[arg(long, default_value_t = 1.0, value_parser = scale)]
+        #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
         scale: f64,
     },
     /// Change about one percent of a generated set.
@@ -48,7 +50,7 @@ enum Action {
         /// Its directory.
         root: PathBuf,
         /// The scale it was generated with.
-        #[arg(long, default_value_t = 1.0, value_parser = scale)]
+        #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
         scale: f64,
     },
     /// Check that a restored tree is the same as its source.
@@ -57,6 +59,9 @@ enum Action {
     /// Check that one file was restored.
     #[command(hide = true)]
     CheckRestoredFile { source: PathBuf, target: PathBuf },
+    /// One part of `scale`, in a process of its own.
+    #[command(hide = true, subcommand)]
+    ScalePart(scale::Part),
 }
 
 #[derive(clap::Args)]
@@ -68,7 +73,7 @@ struct Compare {
     #[arg(long, value_delimiter = ',')]
     tools: Vec<ToolName>,
     /// Size of the data, of the full size.
-    #[arg(long, default_value_t = 1.0, value_parser = scale)]
+    #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
     scale: f64,
     /// How often each step is measured; the tables show medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
@@ -87,7 +92,7 @@ struct Compare {
     peers: Vec<PathBuf>,
 }
 
-fn scale(text: &str) -> std::result::Result<f64, String> {
+fn parse_scale(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(scale) if (0.0001..=100.0).contains(&scale) => Ok(scale),
         _ => Err("give a number from 0.0001 to 100".to_owned()),
@@ -98,6 +103,8 @@ fn scale(text: &str) -> std::result::Result<f64, String> {
 pub fn run() -> Result<ExitCode> {
     match Arguments::parse().command {
         Action::Compare(options) => compare(&options),
+        Action::Scale(options) => scale::run(&options),
+        Action::ScalePart(part) => print_json(&scale::run_part(&part)?),
         Action::Report { record } => {
             let text = fs::read_to_string(&record).doing(|| format!("read {}", record.display()))?;
             let record: Record =

@@ -13,6 +13,7 @@ mod measure;
 mod record;
 mod report;
 mod same;
+mod scale;
 mod schedule;
 mod tools;
 

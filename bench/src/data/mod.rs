@@ -3,6 +3,7 @@
 mod content;
 mod extents;
 mod random;
+
 mod tree;
 
 use std::fs;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::content::Kind;
 use self::extents::{DISK, Mix};
+pub use self::random::Random;
 use crate::failure::{Doing, Result};
 
 /// One of the sets of data.
