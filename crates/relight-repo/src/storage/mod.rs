@@ -21,6 +21,7 @@ mod error;
 pub mod fault;
 pub mod local;
 pub mod memory;
+pub mod s3;
 
 pub use error::StorageError;
 

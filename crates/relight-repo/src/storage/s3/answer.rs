@@ -20,8 +20,14 @@ impl Refusal {
     /// Reads the body of an error.
     pub fn of(status: u16, body: &[u8]) -> Self {
         match Element::parse(body) {
-            Ok(error) if error.name == "Error" => Self { status, ..Self::from_xml(&error) },
-            _ => Self { status, ..Self::default() },
+            Ok(error) if error.name == "Error" => Self {
+                status,
+                ..Self::from_xml(&error)
+            },
+            _ => Self {
+                status,
+                ..Self::default()
+            },
         }
     }
 
@@ -41,9 +47,17 @@ impl Refusal {
     /// headers were sent comes with status 200.
     pub fn is_transient(&self) -> bool {
         match self.code.as_str() {
-            "InternalError" | "SlowDown" | "ServiceUnavailable" | "RequestTimeout" | "OperationAborted"
-            | "ConditionalRequestConflict" | "Throttling" | "ThrottlingException" | "TooManyRequests"
-            | "RequestThrottled" | "XMinioServerNotInitialized" => true,
+            "InternalError"
+            | "SlowDown"
+            | "ServiceUnavailable"
+            | "RequestTimeout"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "Throttling"
+            | "ThrottlingException"
+            | "TooManyRequests"
+            | "RequestThrottled"
+            | "XMinioServerNotInitialized" => true,
             "NotImplemented" | "InsufficientStorage" | "QuotaExceeded" => false,
             _ => matches!(self.status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
         }
@@ -53,21 +67,35 @@ impl Refusal {
     pub fn is_uncertain(&self) -> bool {
         // An error of the server says nothing on how far it got; being told to slow down does.
         self.is_transient()
-            && !matches!(self.code.as_str(), "SlowDown" | "ConditionalRequestConflict" | "TooManyRequests")
+            && !matches!(
+                self.code.as_str(),
+                "SlowDown" | "ConditionalRequestConflict" | "TooManyRequests"
+            )
             && self.status != 429
     }
 
     /// For messages.
     pub fn words(&self) -> String {
-        let code = if self.code.is_empty() { String::new() } else { format!(" {}", self.code) };
-        let message = if self.message.is_empty() { String::new() } else { format!(" ({})", self.message) };
+        let code = if self.code.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", self.code)
+        };
+        let message = if self.message.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.message)
+        };
         format!("HTTP {}{code}{message}", self.status)
     }
 }
 
 /// What a server wrote goes into logs and terminals: no control characters, and not without end.
 fn limited(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(300).collect()
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(300)
+        .collect()
 }
 
 /// Why a request came to nothing.
@@ -106,10 +134,22 @@ impl Failed {
     pub fn into_error(self, action: &'static str, key: &str, location: &str) -> StorageError {
         let (key, location) = (key.to_string(), location.to_string());
         let refusal = match self.reason {
-            Reason::Unreachable(reason) => return StorageError::Unavailable { action, key, location, reason },
+            Reason::Unreachable(reason) => {
+                return StorageError::Unavailable {
+                    action,
+                    key,
+                    location,
+                    reason,
+                };
+            }
             Reason::Refused(refusal) => refusal,
         };
-        let unavailable = |key, location, reason| StorageError::Unavailable { action, key, location, reason };
+        let unavailable = |key, location, reason| StorageError::Unavailable {
+            action,
+            key,
+            location,
+            reason,
+        };
         match (refusal.status, refusal.code.as_str()) {
             (_, "NoSuchKey" | "NoSuchVersion") => StorageError::NotFound { key, location },
             (_, "NoSuchBucket") => {
@@ -117,10 +157,18 @@ impl Failed {
                 unavailable(key, location, reason.into())
             }
             (_, "InvalidObjectState") => StorageError::Cold { key, location },
-            (_, "InvalidRange") | (416, _) => StorageError::Short { key, location, wanted_end: 0 },
+            (_, "InvalidRange") | (416, _) => StorageError::Short {
+                key,
+                location,
+                wanted_end: 0,
+            },
             (507, _)
             | (_, "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" | "EntityTooLargeForQuota") => {
-                StorageError::Full { action, key, location }
+                StorageError::Full {
+                    action,
+                    key,
+                    location,
+                }
             }
             (_, "ObjectLocked") => StorageError::Locked { key, location },
             _ if refusal.message.contains("WORM protected") => StorageError::Locked { key, location },
@@ -131,9 +179,18 @@ impl Failed {
                 };
                 unavailable(key, location, reason)
             }
-            (401 | 403, _) => StorageError::Denied { action, key, location, reason: refusal.words() },
+            (401 | 403, _) => StorageError::Denied {
+                action,
+                key,
+                location,
+                reason: refusal.words(),
+            },
             (404, _) => {
-                let what = if refusal.is_s3 { "" } else { ", and not as S3 does: is this the right endpoint?" };
+                let what = if refusal.is_s3 {
+                    ""
+                } else {
+                    ", and not as S3 does: is this the right endpoint?"
+                };
                 unavailable(key, location, format!("{}{what}", refusal.words()))
             }
             _ => unavailable(key, location, refusal.words()),
@@ -147,30 +204,50 @@ mod tests {
 
     fn error_of(status: u16, body: &str) -> StorageError {
         let reason = Reason::Refused(Refusal::of(status, body.as_bytes()));
-        Failed { reason, uncertain: false }.into_error("read", "a/b", "s3://bucket")
+        Failed {
+            reason,
+            uncertain: false,
+        }
+        .into_error("read", "a/b", "s3://bucket")
     }
 
     fn xml(code: &str) -> String {
-        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Words \u{7}of it</Message></Error>")
+        format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Words \u{7}of it</Message></Error>"
+        )
     }
 
     #[test]
     fn answers_are_told_apart() {
         assert!(error_of(404, &xml("NoSuchKey")).is_not_found());
         let bucket = error_of(404, &xml("NoSuchBucket"));
-        assert!(matches!(&bucket, StorageError::Unavailable { reason, .. } if reason.contains("no such bucket")));
+        assert!(
+            matches!(&bucket, StorageError::Unavailable { reason, .. } if reason.contains("no such bucket"))
+        );
         // A web server that knows nothing of S3 must not make objects seem deleted.
         let page = error_of(404, "<html><body>Not found</body></html>");
         assert!(matches!(&page, StorageError::Unavailable { reason, .. } if reason.contains("endpoint")));
-        assert!(matches!(error_of(403, &xml("InvalidObjectState")), StorageError::Cold { .. }));
+        assert!(matches!(
+            error_of(403, &xml("InvalidObjectState")),
+            StorageError::Cold { .. }
+        ));
         let denied = error_of(403, &xml("SignatureDoesNotMatch"));
-        assert!(denied.to_string().contains("SignatureDoesNotMatch (Words of it)"), "{denied}");
+        assert!(
+            denied.to_string().contains("SignatureDoesNotMatch (Words of it)"),
+            "{denied}"
+        );
         assert!(matches!(denied, StorageError::Denied { .. }));
         assert!(matches!(error_of(507, ""), StorageError::Full { .. }));
-        assert!(matches!(error_of(403, &xml("QuotaExceeded")), StorageError::Full { .. }));
+        assert!(matches!(
+            error_of(403, &xml("QuotaExceeded")),
+            StorageError::Full { .. }
+        ));
         assert!(matches!(error_of(416, ""), StorageError::Short { .. }));
         assert!(matches!(error_of(503, ""), StorageError::Unavailable { .. }));
-        let region = error_of(301, "<Error><Code>PermanentRedirect</Code><Region>eu-west-1</Region></Error>");
+        let region = error_of(
+            301,
+            "<Error><Code>PermanentRedirect</Code><Region>eu-west-1</Region></Error>",
+        );
         assert!(region.to_string().contains("region=eu-west-1"), "{region}");
     }
 

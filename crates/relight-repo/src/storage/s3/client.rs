@@ -57,6 +57,16 @@ pub(super) enum Unread {
 }
 
 impl Answer {
+    /// The answer itself, where only its headers matter; what is left behind has nothing.
+    pub fn take(&mut self) -> Self {
+        let body = std::mem::replace(&mut self.body, ureq::Body::builder().data(Vec::new()));
+        Self {
+            status: self.status,
+            headers: std::mem::take(&mut self.headers),
+            body,
+        }
+    }
+
     /// A header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -79,14 +89,18 @@ impl Answer {
         match element.name.as_str() {
             "Error" => Err(Unread::Refused(Refusal::from_xml(&element))),
             name if name == root => Ok(element),
-            name => Err(Unread::Broken(format!("expected <{root}>, got <{name}>: is this an S3 server?"))),
+            name => Err(Unread::Broken(format!(
+                "expected <{root}>, got <{name}>: is this an S3 server?"
+            ))),
         }
     }
 
     /// Reads and forgets the body, so that the connection can be used again.
     pub fn drain(&mut self) -> Result<(), Unread> {
         let mut body = self.body.with_config().limit(ERROR_LIMIT).reader();
-        io::copy(&mut body, &mut io::sink()).map(drop).map_err(Unread::from)
+        io::copy(&mut body, &mut io::sink())
+            .map(drop)
+            .map_err(Unread::from)
     }
 }
 
@@ -115,7 +129,10 @@ impl Client {
         let file = config.credentials_file.as_deref();
         let source = Source::find(file, config.profile.as_deref(), environment)?;
         let credentials = source.read(environment)?;
-        Ok(Self { source: Some(source), ..Self::with_credentials(config, credentials)? })
+        Ok(Self {
+            source: Some(source),
+            ..Self::with_credentials(config, credentials)?
+        })
     }
 
     /// A client with the given credentials.
@@ -191,7 +208,11 @@ impl Client {
                         (Reason::Refused(refusal), may_pass, None)
                     }
                 },
-                Err(Unanswered::Refused { refusal, date, retry_after }) => {
+                Err(Unanswered::Refused {
+                    refusal,
+                    date,
+                    retry_after,
+                }) => {
                     uncertain |= refusal.is_uncertain();
                     let mut may_pass = refusal.is_transient();
                     if !corrected && self.correct(&refusal, date) {
@@ -211,9 +232,18 @@ impl Client {
             };
             let wait = self.wait(attempt, after);
             if !may_pass || attempt >= attempts || begun.elapsed() + wait > self.retries.budget {
-                return Err(Failed { reason: reason.after(attempt), uncertain });
+                return Err(Failed {
+                    reason: reason.after(attempt),
+                    uncertain,
+                });
             }
-            tracing::debug!(method = request.method, key = request.key, attempt, ?reason, "S3 request is repeated");
+            tracing::debug!(
+                method = request.method,
+                key = request.key,
+                attempt,
+                ?reason,
+                "S3 request is repeated"
+            );
             std::thread::sleep(wait);
             attempt += 1;
         }
@@ -236,11 +266,18 @@ impl Client {
             "RequestTimeTooSkewed" => {
                 let Some(date) = date else { return false };
                 let ahead = date.as_second() - Timestamp::now().as_second();
-                tracing::warn!(seconds = ahead, "the clocks of this host and of the S3 server differ");
+                tracing::warn!(
+                    seconds = ahead,
+                    "the clocks of this host and of the S3 server differ"
+                );
                 self.clock_ahead.store(ahead, Ordering::Relaxed);
                 true
             }
-            "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "TokenRefreshRequired" => {
+            "ExpiredToken"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "TokenRefreshRequired" => {
                 let environment = |name: &str| std::env::var(name).ok();
                 let Some(Ok(new)) = self.source.as_ref().map(|source| source.read(&environment)) else {
                     return false;
@@ -254,16 +291,30 @@ impl Client {
         }
     }
 
-    fn once(&self, request: &Request<'_>, body_sha256: &str, md5: Option<&str>) -> Result<Answer, Unanswered> {
+    fn once(
+        &self,
+        request: &Request<'_>,
+        body_sha256: &str,
+        md5: Option<&str>,
+    ) -> Result<Answer, Unanswered> {
         let path = format!("{}{}", self.endpoint.base, sign::encode(request.key, true));
         // Nothing after the bucket: `/bucket`, as the servers sign it themselves.
-        let path = if request.key.is_empty() && path.len() > 1 { path.trim_end_matches('/') } else { &path };
+        let path = if request.key.is_empty() && path.len() > 1 {
+            path.trim_end_matches('/')
+        } else {
+            &path
+        };
         let query = sign::encode_query(request.query);
         let length: usize = request.body.iter().map(|part| part.len()).sum();
         let has_body = !request.body.is_empty() || matches!(request.method, "PUT" | "POST");
 
         let mut headers = vec![("host".to_string(), self.endpoint.host.clone())];
-        headers.extend(request.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        headers.extend(
+            request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string())),
+        );
         if let Some(md5) = md5 {
             headers.push(("content-md5".into(), md5.into()));
         }
@@ -271,8 +322,13 @@ impl Client {
             headers.push(("content-type".into(), "application/octet-stream".into()));
         }
         let credentials = Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner));
-        let parts =
-            sign::Parts { method: request.method, path, query: &query, headers: &mut headers, body_sha256 };
+        let parts = sign::Parts {
+            method: request.method,
+            path,
+            query: &query,
+            headers: &mut headers,
+            body_sha256,
+        };
         sign::sign(parts, &credentials, &self.endpoint.region, &self.time());
 
         let mark = if query.is_empty() { "" } else { "?" };
@@ -281,7 +337,10 @@ impl Client {
         for (name, value) in &headers {
             builder = builder.header(name, value);
         }
-        let mut content = Parts { parts: request.body, offset: 0 };
+        let mut content = Parts {
+            parts: request.body,
+            offset: 0,
+        };
         let sent = if has_body {
             builder
                 .header("content-length", length)
@@ -289,25 +348,43 @@ impl Client {
                 .map_err(ureq::Error::from)
                 .and_then(|request| self.agent.run(request))
         } else {
-            builder.body(()).map_err(ureq::Error::from).and_then(|request| self.agent.run(request))
+            builder
+                .body(())
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request))
         };
         let response = sent.map_err(|error| Unanswered::from_transport(&error, &self.endpoint))?;
         self.heard.store(true, Ordering::Relaxed);
         let (head, body) = response.into_parts();
-        let mut answer = Answer { status: head.status.as_u16(), headers: head.headers, body };
+        let mut answer = Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        };
         if head.status.is_success() {
             return Ok(answer);
         }
         let mut text = Vec::new();
         // An error whose text cannot be read is still an error.
-        let _ = answer.body.with_config().limit(ERROR_LIMIT).reader().read_to_end(&mut text);
+        let _ = answer
+            .body
+            .with_config()
+            .limit(ERROR_LIMIT)
+            .reader()
+            .read_to_end(&mut text);
         let mut refusal = Refusal::of(answer.status, &text);
         if refusal.region.is_none() {
             refusal.region = answer.header("x-amz-bucket-region").map(String::from);
         }
         let date = answer.header("date").and_then(parse_http_date);
-        let retry_after = answer.header("retry-after").and_then(|value| retry_after(value, date));
-        Err(Unanswered::Refused { refusal, date, retry_after })
+        let retry_after = answer
+            .header("retry-after")
+            .and_then(|value| retry_after(value, date));
+        Err(Unanswered::Refused {
+            refusal,
+            date,
+            retry_after,
+        })
     }
 
     /// The time to sign with.
@@ -320,25 +397,38 @@ impl Client {
 }
 
 enum Unanswered {
-    Refused { refusal: Refusal, date: Option<Timestamp>, retry_after: Option<Duration> },
-    Lost { reason: String, may_pass: bool },
+    Refused {
+        refusal: Refusal,
+        date: Option<Timestamp>,
+        retry_after: Option<Duration>,
+    },
+    Lost {
+        reason: String,
+        may_pass: bool,
+    },
 }
 
 impl Unanswered {
     fn from_transport(error: &ureq::Error, endpoint: &Endpoint) -> Self {
         let is_tls = match error {
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
-            ureq::Error::Io(error) => {
-                error.get_ref().is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
-            }
+            ureq::Error::Io(error) => error
+                .get_ref()
+                .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some()),
             _ => false,
         };
         if is_tls {
             let hint = "if its certificate is of an own authority, name that with ca=FILE or AWS_CA_BUNDLE";
-            return Self::Lost { reason: format!("no TLS with {}: {error}; {hint}", endpoint.host), may_pass: false };
+            return Self::Lost {
+                reason: format!("no TLS with {}: {error}; {hint}", endpoint.host),
+                may_pass: false,
+            };
         }
         let may_pass = !matches!(error, ureq::Error::Http(_) | ureq::Error::BadUri(_));
-        Self::Lost { reason: error.to_string(), may_pass }
+        Self::Lost {
+            reason: error.to_string(),
+            may_pass,
+        }
     }
 }
 
@@ -346,7 +436,9 @@ impl Reason {
     /// Says how often it was tried.
     fn after(self, attempts: u32) -> Self {
         match self {
-            Self::Unreachable(reason) if attempts > 1 => Self::Unreachable(format!("{reason} ({attempts} tries)")),
+            Self::Unreachable(reason) if attempts > 1 => {
+                Self::Unreachable(format!("{reason} ({attempts} tries)"))
+            }
             other => other,
         }
     }
@@ -401,12 +493,20 @@ fn tls(config: &S3Config, endpoint: &Endpoint) -> Result<TlsConfig, ConfigError>
     }
     // An authority of the system that cannot be read is no reason not to start; without any, no connection succeeds.
     let system = rustls_native_certs::load_native_certs();
-    let mut roots: Vec<Certificate<'static>> =
-        system.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let mut roots: Vec<Certificate<'static>> = system
+        .certs
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect();
     if let Some(path) = &config.ca_file {
-        let failed = |reason: String| ConfigError::Authorities { path: path.clone(), reason };
+        let failed = |reason: String| ConfigError::Authorities {
+            path: path.clone(),
+            reason,
+        };
         let own = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-        let own = own.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.to_string()))?;
+        let own = own
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| failed(error.to_string()))?;
         if own.is_empty() {
             return Err(failed("no certificate in it".into()));
         }
@@ -423,7 +523,10 @@ mod tests {
     fn bodies_in_pieces_are_read_in_order() {
         let parts: [&[u8]; 5] = [b"", b"abc", b"", b"d", b"efgh"];
         for size in [1, 2, 3, 7, 100] {
-            let mut reader = Parts { parts: &parts, offset: 0 };
+            let mut reader = Parts {
+                parts: &parts,
+                offset: 0,
+            };
             let mut all = Vec::new();
             let mut buffer = vec![0; size];
             loop {
@@ -442,7 +545,10 @@ mod tests {
         assert_eq!(date.unwrap().as_second(), 1_795_385_971);
         assert_eq!(retry_after("7", date), Some(Duration::from_secs(7)));
         assert_eq!(retry_after("86400", date), Some(Duration::from_secs(60)));
-        assert_eq!(retry_after("Sun, 22 Nov 2026 22:19:41 GMT", date), Some(Duration::from_secs(10)));
+        assert_eq!(
+            retry_after("Sun, 22 Nov 2026 22:19:41 GMT", date),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(retry_after("Sun, 22 Nov 2026 22:19:00 GMT", date), None);
         assert_eq!(retry_after("soon", date), None);
     }

@@ -193,15 +193,21 @@ impl S3Config {
     /// [`ConfigError::Location`], [`ConfigError::Option`]. Credentials in the location are refused.
     pub fn parse(location: &str) -> Result<Self, ConfigError> {
         let wrong = |reason: &str| ConfigError::Location(reason.into());
-        let rest = location.strip_prefix("s3://").ok_or_else(|| wrong("it does not begin with s3://"))?;
+        let rest = location
+            .strip_prefix("s3://")
+            .ok_or_else(|| wrong("it does not begin with s3://"))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
         if bucket.contains(['@', ':']) {
-            return Err(wrong("it seems to hold credentials, which must come from the environment or a file"));
+            return Err(wrong(
+                "it seems to hold credentials, which must come from the environment or a file",
+            ));
         }
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if bucket.is_empty() || bucket.len() > 255 || !bucket.bytes().all(allowed) {
-            return Err(wrong("the bucket's name is empty or has characters that a bucket cannot have"));
+            return Err(wrong(
+                "the bucket's name is empty or has characters that a bucket cannot have",
+            ));
         }
         let prefix = prefix.trim_matches('/');
         if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") {
@@ -219,7 +225,12 @@ impl S3Config {
     }
 
     fn set(&mut self, option: &str, value: &str) -> Result<(), ConfigError> {
-        let wrong = |reason: &str| Err(ConfigError::Option { option: option.into(), reason: reason.into() });
+        let wrong = |reason: &str| {
+            Err(ConfigError::Option {
+                option: option.into(),
+                reason: reason.into(),
+            })
+        };
         if value.is_empty() {
             return wrong("it has no value");
         }
@@ -280,11 +291,19 @@ impl S3Config {
     /// `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_CA_BUNDLE`.
     pub fn with_environment(mut self, environment: Environment<'_>) -> Self {
         let first = |names: &[&str]| {
-            names.iter().find_map(|name| environment(name).filter(|value| !value.is_empty()))
+            names
+                .iter()
+                .find_map(|name| environment(name).filter(|value| !value.is_empty()))
         };
-        self.endpoint = self.endpoint.or_else(|| first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
-        self.region = self.region.or_else(|| first(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
-        self.ca_file = self.ca_file.or_else(|| first(&["AWS_CA_BUNDLE"]).map(PathBuf::from));
+        self.endpoint = self
+            .endpoint
+            .or_else(|| first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
+        self.region = self
+            .region
+            .or_else(|| first(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
+        self.ca_file = self
+            .ca_file
+            .or_else(|| first(&["AWS_CA_BUNDLE"]).map(PathBuf::from));
         self
     }
 }
@@ -312,22 +331,34 @@ impl Endpoint {
                 (true, format!("s3.{region}.amazonaws.com{china}"), region)
             }
             Some(url) => {
-                let wrong = |reason: &str| ConfigError::Option { option: "endpoint".into(), reason: reason.into() };
+                let wrong = |reason: &str| ConfigError::Option {
+                    option: "endpoint".into(),
+                    reason: reason.into(),
+                };
                 let (tls, host) = match url.split_once("://") {
                     Some(("https", host)) => (true, host),
                     Some(("http", host)) => (false, host),
-                    _ => return Err(wrong("must begin with https:// (or http:// for a server without TLS)")),
+                    _ => {
+                        return Err(wrong(
+                            "must begin with https:// (or http:// for a server without TLS)",
+                        ));
+                    }
                 };
                 let host = host.trim_end_matches('/');
                 if host.contains('@') {
-                    return Err(wrong("credentials must come from the environment or a file, not from the URL"));
+                    return Err(wrong(
+                        "credentials must come from the environment or a file, not from the URL",
+                    ));
                 }
                 if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
                     return Err(wrong("must be https://HOST or https://HOST:PORT, without a path"));
                 }
                 // As HTTP clients write the host, so that it is what is signed.
                 let default_port = if tls { ":443" } else { ":80" };
-                let host = host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase();
+                let host = host
+                    .strip_suffix(default_port)
+                    .unwrap_or(host)
+                    .to_ascii_lowercase();
                 (tls, host, config.region.clone().unwrap_or("us-east-1".into()))
             }
         };
@@ -338,9 +369,19 @@ impl Endpoint {
             Addressing::Auto => config.endpoint.is_none() && !config.bucket.contains('.'),
         };
         Ok(if virtual_host {
-            Self { tls, host: format!("{}.{host}", config.bucket), base: "/".into(), region }
+            Self {
+                tls,
+                host: format!("{}.{host}", config.bucket),
+                base: "/".into(),
+                region,
+            }
         } else {
-            Self { tls, host, base: format!("/{}/", config.bucket), region }
+            Self {
+                tls,
+                host,
+                base: format!("/{}/", config.bucket),
+                region,
+            }
         })
     }
 
@@ -350,7 +391,10 @@ impl Endpoint {
 }
 
 fn decode(option: &str, value: &str) -> Result<String, ConfigError> {
-    let wrong = || ConfigError::Option { option: option.into(), reason: "is not percent-encoded right".into() };
+    let wrong = || ConfigError::Option {
+        option: option.into(),
+        reason: "is not percent-encoded right".into(),
+    };
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -388,7 +432,10 @@ mod tests {
         assert_eq!(full.lock_mode, LockMode::Governance);
         assert_eq!((full.part_size, full.conditions), (5 << 20, Conditions::Claims));
         let endpoint = Endpoint::of(&full).unwrap();
-        assert_eq!((endpoint.tls, endpoint.host.as_str()), (false, "b.ck-t.127.0.0.1:9000"));
+        assert_eq!(
+            (endpoint.tls, endpoint.host.as_str()),
+            (false, "b.ck-t.127.0.0.1:9000")
+        );
         assert_eq!((endpoint.base.as_str(), endpoint.region.as_str()), ("/", "eu"));
     }
 
@@ -411,7 +458,13 @@ mod tests {
             let error = S3Config::parse(location).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        for endpoint in ["https://KEY:hunter2@host", "host:9000", "ftp://host", "https://host/path", "https://"] {
+        for endpoint in [
+            "https://KEY:hunter2@host",
+            "host:9000",
+            "ftp://host",
+            "https://host/path",
+            "https://",
+        ] {
             let mut config = S3Config::new("bucket", "");
             config.endpoint = Some(endpoint.into());
             let error = Endpoint::of(&config).unwrap_err().to_string();
@@ -425,13 +478,19 @@ mod tests {
         assert!(Endpoint::of(&config).unwrap_err().to_string().contains("region"));
         config.region = Some("eu-central-1".into());
         let endpoint = Endpoint::of(&config).unwrap();
-        assert_eq!((endpoint.host.as_str(), endpoint.base.as_str()), ("bucket.s3.eu-central-1.amazonaws.com", "/"));
+        assert_eq!(
+            (endpoint.host.as_str(), endpoint.base.as_str()),
+            ("bucket.s3.eu-central-1.amazonaws.com", "/")
+        );
         config.bucket = "with.dot".into();
         let endpoint = Endpoint::of(&config).unwrap();
         assert_eq!(endpoint.base, "/with.dot/");
         config.endpoint = Some("https://S3.example:443/".into());
         let endpoint = Endpoint::of(&config).unwrap();
-        assert_eq!((endpoint.scheme(), endpoint.host.as_str()), ("https", "s3.example"));
+        assert_eq!(
+            (endpoint.scheme(), endpoint.host.as_str()),
+            ("https", "s3.example")
+        );
     }
 
     #[test]

@@ -20,14 +20,20 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
     }
 }
 
 impl Credentials {
     /// Credentials that were got elsewhere. The session token is that of temporary ones.
     pub fn new(access_key: String, secret: String, session_token: Option<String>) -> Self {
-        Self { access_key, secret: secret.into(), session_token: session_token.map(Zeroizing::new) }
+        Self {
+            access_key,
+            secret: secret.into(),
+            session_token: session_token.map(Zeroizing::new),
+        }
     }
 
     pub(super) fn access_key(&self) -> &str {
@@ -87,8 +93,13 @@ impl Source {
             Some(path) => Some(path.to_path_buf()),
             None => shared().filter(|path| path.exists()),
         };
-        let Some(path) = path else { return Err(ConfigError::NoCredentials) };
-        let profile = profile.map(String::from).or_else(|| named("AWS_PROFILE")).unwrap_or("default".into());
+        let Some(path) = path else {
+            return Err(ConfigError::NoCredentials);
+        };
+        let profile = profile
+            .map(String::from)
+            .or_else(|| named("AWS_PROFILE"))
+            .unwrap_or("default".into());
         Ok(Self::File { path, profile })
     }
 
@@ -106,8 +117,12 @@ impl Source {
                 Ok(Credentials::new(access_key, secret, named("AWS_SESSION_TOKEN")))
             }
             Self::File { path, profile } => {
-                let failed = |reason: String| ConfigError::CredentialsFile { path: path.clone(), reason };
-                let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
+                let failed = |reason: String| ConfigError::CredentialsFile {
+                    path: path.clone(),
+                    reason,
+                };
+                let text =
+                    Zeroizing::new(fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
                 parse(&text, profile).map_err(failed)
             }
         }
@@ -123,7 +138,10 @@ fn parse(text: &str, profile: &str) -> Result<Credentials, String> {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.split(']').next()) {
             // The config file of the AWS tools writes `[profile name]`.
             let name = name.trim();
-            inside = name == profile || name.strip_prefix("profile ").is_some_and(|name| name.trim() == profile);
+            inside = name == profile
+                || name
+                    .strip_prefix("profile ")
+                    .is_some_and(|name| name.trim() == profile);
             found |= inside;
         } else if inside
             && !line.starts_with(['#', ';'])
@@ -141,7 +159,9 @@ fn parse(text: &str, profile: &str) -> Result<Credentials, String> {
     match (access_key, secret) {
         (Some(access_key), Some(secret)) => Ok(Credentials::new(access_key, secret, token)),
         _ if !found => Err(format!("it has no profile [{profile}]")),
-        _ => Err(format!("profile [{profile}] lacks aws_access_key_id or aws_secret_access_key")),
+        _ => Err(format!(
+            "profile [{profile}] lacks aws_access_key_id or aws_secret_access_key"
+        )),
     }
 }
 
@@ -156,7 +176,10 @@ mod tests {
     #[test]
     fn profiles_are_told_apart() {
         let default = parse(FILE, "default").unwrap();
-        assert_eq!((default.access_key(), default.secret.as_str()), ("ONE", "first=secret"));
+        assert_eq!(
+            (default.access_key(), default.secret.as_str()),
+            ("ONE", "first=secret")
+        );
         assert_eq!(default.session_token(), None);
         let lab = parse(FILE, "lab").unwrap();
         assert_eq!((lab.access_key(), lab.secret.as_str()), ("TWO", "second"));
@@ -168,7 +191,10 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown() {
         let lab = format!("{:?}", parse(FILE, "lab").unwrap());
-        assert!(lab.contains("TWO") && !lab.contains("second") && !lab.contains("token"), "{lab}");
+        assert!(
+            lab.contains("TWO") && !lab.contains("second") && !lab.contains("token"),
+            "{lab}"
+        );
     }
 
     #[test]
@@ -187,8 +213,17 @@ mod tests {
         let source = Source::find(None, None, &shared).unwrap();
         assert_eq!(source.read(&shared).unwrap().access_key(), "ONE");
         let none = |_: &str| None;
-        assert!(matches!(Source::find(None, None, &none), Err(ConfigError::NoCredentials)));
+        assert!(matches!(
+            Source::find(None, None, &none),
+            Err(ConfigError::NoCredentials)
+        ));
         let missing = Source::find(Some(Path::new("/none/such")), None, &none).unwrap();
-        assert!(missing.read(&none).unwrap_err().to_string().contains("/none/such"));
+        assert!(
+            missing
+                .read(&none)
+                .unwrap_err()
+                .to_string()
+                .contains("/none/such")
+        );
     }
 }

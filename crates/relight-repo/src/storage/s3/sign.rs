@@ -28,7 +28,13 @@ pub(super) fn sha256(parts: &[&[u8]]) -> String {
 /// Adds `x-amz-date`, `x-amz-content-sha256`, `x-amz-security-token` and `authorization` to the headers. `now` is
 /// `YYYYMMDDTHHMMSSZ`.
 pub(super) fn sign(request: Parts<'_>, credentials: &Credentials, region: &str, now: &str) {
-    let Parts { method, path, query, headers, body_sha256 } = request;
+    let Parts {
+        method,
+        path,
+        query,
+        headers,
+        body_sha256,
+    } = request;
     headers.push(("x-amz-date".into(), now.into()));
     headers.push(("x-amz-content-sha256".into(), body_sha256.into()));
     if let Some(token) = credentials.session_token() {
@@ -41,7 +47,11 @@ pub(super) fn sign(request: Parts<'_>, credentials: &Credentials, region: &str, 
         })
         .collect();
     signed.sort();
-    let names = signed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+    let names = signed
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect::<Vec<_>>()
+        .join(";");
     let mut canonical = format!("{method}\n{path}\n{query}\n");
     for (name, value) in signed {
         // Writing to a string does not fail.
@@ -51,7 +61,10 @@ pub(super) fn sign(request: Parts<'_>, credentials: &Credentials, region: &str, 
 
     let day = now.get(..8).unwrap_or(now);
     let scope = format!("{day}/{region}/s3/aws4_request");
-    let to_sign = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", sha256(&[canonical.as_bytes()]));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{now}\n{scope}\n{}",
+        sha256(&[canonical.as_bytes()])
+    );
     let mut key = credentials.signing_root();
     for part in [day, region, "s3", "aws4_request"] {
         key = hmac::Key::new(HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
@@ -81,10 +94,16 @@ pub(super) fn encode(text: &str, keep_slash: bool) -> String {
 
 /// A query string in the canonical form: sorted, encoded, with `=` also where there is no value.
 pub(super) fn encode_query(query: &[(&str, &str)]) -> String {
-    let mut pairs: Vec<_> =
-        query.iter().map(|(name, value)| (encode(name, false), encode(value, false))).collect();
+    let mut pairs: Vec<_> = query
+        .iter()
+        .map(|(name, value)| (encode(name, false), encode(value, false)))
+        .collect();
     pairs.sort();
-    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 #[cfg(test)]
@@ -102,14 +121,19 @@ mod tests {
         let empty = sha256(&[]);
         let sign_with = |path: &str, query: &str| {
             let mut headers = vec![("host".to_string(), "examplebucket.s3.amazonaws.com".to_string())];
-            let parts = Parts { method: "GET", path, query, headers: &mut headers, body_sha256: &empty };
+            let parts = Parts {
+                method: "GET",
+                path,
+                query,
+                headers: &mut headers,
+                body_sha256: &empty,
+            };
             sign(parts, &credentials, "us-east-1", "20130524T000000Z");
             headers.pop().unwrap().1
         };
         let lifecycle = sign_with("/", &encode_query(&[("lifecycle", "")]));
         assert!(
-            lifecycle
-                .ends_with("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+            lifecycle.ends_with("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
             "{lifecycle}"
         );
         let list = sign_with("/", &encode_query(&[("prefix", "J"), ("max-keys", "2")]));
@@ -123,6 +147,9 @@ mod tests {
     #[test]
     fn encoding_is_that_of_the_signature() {
         assert_eq!(encode("a/B c+~é", true), "a/B%20c%2B~%C3%A9");
-        assert_eq!(encode_query(&[("uploads", ""), ("a b", "x/y")]), "a%20b=x%2Fy&uploads=");
+        assert_eq!(
+            encode_query(&[("uploads", ""), ("a b", "x/y")]),
+            "a%20b=x%2Fy&uploads="
+        );
     }
 }

@@ -24,21 +24,31 @@ impl Element {
         let mut open: Vec<Self> = Vec::new();
         loop {
             buffer.clear();
-            let event = reader.read_event_into(&mut buffer).map_err(|error| format!("bad XML: {error}"))?;
+            let event = reader
+                .read_event_into(&mut buffer)
+                .map_err(|error| format!("bad XML: {error}"))?;
             match event {
                 Event::Start(start) if open.len() < DEPTH => {
-                    open.push(Self { name: start.local_name().into_inner().into(), ..Self::default() });
+                    open.push(Self {
+                        name: start.local_name().into_inner().into(),
+                        ..Self::default()
+                    });
                 }
                 Event::Start(_) => return Err("bad XML: nested too deeply".into()),
                 Event::Empty(start) => {
-                    let element = Self { name: start.local_name().into_inner().into(), ..Self::default() };
+                    let element = Self {
+                        name: start.local_name().into_inner().into(),
+                        ..Self::default()
+                    };
                     match open.last_mut() {
                         Some(parent) => parent.children.push(element),
                         None => return Ok(element),
                     }
                 }
                 Event::End(_) => {
-                    let Some(element) = open.pop() else { return Err("bad XML: an end without a start".into()) };
+                    let Some(element) = open.pop() else {
+                        return Err("bad XML: an end without a start".into());
+                    };
                     match open.last_mut() {
                         Some(parent) => parent.children.push(element),
                         None => return Ok(element),
@@ -101,7 +111,10 @@ impl Element {
 
 /// Escapes text for an element.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -125,7 +138,16 @@ mod tests {
     #[test]
     fn what_ends_early_or_is_something_else_is_refused() {
         let deep = "<a>".repeat(100);
-        for document in ["", "no xml", "<a><b></b>", "<a><b></a>", "<a>&bogus;</a>", "</a>", "<html><p></html>", &deep] {
+        for document in [
+            "",
+            "no xml",
+            "<a><b></b>",
+            "<a><b></a>",
+            "<a>&bogus;</a>",
+            "</a>",
+            "<html><p></html>",
+            &deep,
+        ] {
             assert!(Element::parse(document.as_bytes()).is_err(), "{document}");
         }
     }
