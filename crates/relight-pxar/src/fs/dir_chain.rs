@@ -16,15 +16,15 @@ use super::stat::FileStat;
 /// Directories kept open at once, besides the root.
 const WINDOW: usize = 128;
 
-/// See the module.
+/// See the module. `H` holds an open directory; it may carry more.
 #[derive(Debug)]
-pub struct DirChain {
-    levels: Vec<Level>,
+pub struct DirChain<H = OwnedFd> {
+    levels: Vec<Level<H>>,
 }
 
 #[derive(Debug)]
-struct Level {
-    fd: Option<Arc<OwnedFd>>,
+struct Level<H> {
+    fd: Option<Arc<H>>,
     name: CString,
     identity: (u64, u64),
 }
@@ -38,10 +38,10 @@ pub fn open_dir(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-impl DirChain {
+impl<H: AsFd + From<OwnedFd>> DirChain<H> {
     /// A chain of nothing but its root.
-    pub fn new(root: OwnedFd) -> io::Result<Self> {
-        let identity = FileStat::of(&root)?.identity();
+    pub fn new(root: H) -> io::Result<Self> {
+        let identity = FileStat::of(root.as_fd())?.identity();
         Ok(Self {
             levels: vec![Level {
                 fd: Some(Arc::new(root)),
@@ -57,7 +57,7 @@ impl DirChain {
     }
 
     /// Goes down into `fd`, which is the directory `name` of the current one.
-    pub fn push(&mut self, name: &CStr, fd: OwnedFd, identity: (u64, u64)) {
+    pub fn push(&mut self, name: &CStr, fd: H, identity: (u64, u64)) {
         self.levels.push(Level {
             fd: Some(Arc::new(fd)),
             name: name.to_owned(),
@@ -78,11 +78,16 @@ impl DirChain {
         }
     }
 
+    /// Whether the directory the chain ends with is open, so that [`DirChain::current`] need not open it again.
+    pub fn is_open(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.fd.is_some())
+    }
+
     /// The directory the chain ends with.
     ///
     /// # Errors
     /// Where it had been closed to save descriptors and another directory has taken its place since.
-    pub fn current(&mut self) -> io::Result<&Arc<OwnedFd>> {
+    pub fn current(&mut self) -> io::Result<&Arc<H>> {
         let top = self.levels.len() - 1;
         if self.levels[top].fd.is_none() {
             self.reopen(top)?;
@@ -107,8 +112,8 @@ impl DirChain {
             .unwrap_or(0);
         let mut parent = self.levels[start].fd.clone().ok_or(io::ErrorKind::NotFound)?;
         for (index, level) in self.levels.iter_mut().enumerate().take(top + 1).skip(start + 1) {
-            let fd = Arc::new(open_dir(&parent, &level.name)?);
-            if FileStat::of(&fd)?.identity() != level.identity {
+            let fd = Arc::new(H::from(open_dir(parent.as_ref(), &level.name)?));
+            if FileStat::of(fd.as_ref())?.identity() != level.identity {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     "the directory was replaced by another while it was in use",
@@ -132,7 +137,7 @@ mod tests {
     fn a_chain_of_thousands_goes_down_and_up_again() {
         let scratch = tempfile::tempdir().unwrap();
         let path = CString::new(scratch.path().as_os_str().as_encoded_bytes()).unwrap();
-        let mut chain = DirChain::new(open_dir(CWD, &path).unwrap()).unwrap();
+        let mut chain: DirChain = DirChain::new(open_dir(CWD, &path).unwrap()).unwrap();
         let mut identities = vec![chain.identity()];
         for _ in 0..1500 {
             let dir = Arc::clone(chain.current().unwrap());

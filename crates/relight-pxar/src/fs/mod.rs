@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod capture;
 pub mod dir_chain;
+pub mod extract;
 pub mod inode_flags;
 pub mod listing;
 pub mod metadata;

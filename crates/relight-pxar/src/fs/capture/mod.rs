@@ -48,6 +48,8 @@ impl Default for CaptureOptions {
         Self {
             one_file_system: true,
             skip_pseudo: true,
+            exclude: Vec::new(),
+            exclude_files: true,
             prelude: None,
         }
     }

@@ -158,13 +158,7 @@ pub(super) fn run<S: ArchiveSink>(
         cancel,
         report,
         chain,
-        frames: vec![Frame {
-            listing,
-            next: 0,
-            path_length: 0,
-            in_step,
-            stat: root.stat,
-        }],
+        frames: Vec::new(),
         lister,
         stats: Vec::with_capacity(STAT_BUFFER + stat_records::RECORD_SIZE),
     };
@@ -227,14 +221,10 @@ impl<S: ArchiveSink> Walk<'_, '_, '_, S> {
     }
 
     /// Captures one entry of the directory at `level`.
-    fn entry(&mut self, name: &CStr, level: usize) -> Result<(), CaptureError> {
-        let Frame {
-            path_length,
-            in_step,
-            stat: parent,
-            ..
-        } = self.frames[level];
-        self.path.truncate(path_length);
+    fn entry(&mut self, name: &CStr, kind: FileType, level: usize) -> Result<(), CaptureError> {
+        let frame = &self.frames[level];
+        let (in_step, parent) = (frame.in_step, frame.stat);
+        self.path.truncate(frame.path_length);
         let dir = match self.chain.current() {
             Ok(dir) => Arc::clone(dir),
             Err(error) => {
@@ -348,6 +338,8 @@ impl<S: ArchiveSink> Walk<'_, '_, '_, S> {
         self.report.counts.directories += 1;
         self.entered(&stat)?;
         let in_step = matched && self.previous.as_mut().is_some_and(Cursor::enter);
+        let outer = self.frames.last().and_then(|frame| frame.matcher.clone());
+        let matcher = self.patterns_within(&dir, &listing, outer.as_ref());
         self.chain.push(name, dir, stat.identity());
         self.frames.push(Frame {
             listing,
@@ -355,6 +347,7 @@ impl<S: ArchiveSink> Walk<'_, '_, '_, S> {
             path_length: self.path.len(),
             in_step,
             stat,
+            matcher,
         });
         Ok(())
     }
