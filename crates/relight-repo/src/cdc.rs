@@ -4,16 +4,29 @@
 //! stricter condition before the average and a looser one after it. The table comes from a secret of the
 //! repository: who sees only the lengths of chunks cannot tell which public files they are.
 
-/// The shortest chunk but the last.
-pub const MIN: usize = 256 << 10;
-/// The length that is aimed at.
-pub const AVERAGE: usize = 1 << 20;
-/// The longest chunk.
-pub const MAX: usize = 4 << 20;
+/// How long chunks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The shortest chunk but the last.
+    pub least: usize,
+    /// The length that is aimed at: a power of two.
+    pub average: usize,
+    /// The longest chunk.
+    pub most: usize,
+}
 
-/// Bits of the condition before and after the average length.
-const STRICT: u64 = mask(21);
-const LOOSE: u64 = mask(18);
+impl Sizes {
+    /// For content: large enough to keep lists short, small enough to find what moved and to read one small file.
+    pub const DATA: Self = Self { least: 256 << 10, average: 1 << 20, most: 4 << 20 };
+    /// For the names and attributes of file trees: a change of a few files should store few others again.
+    pub const METADATA: Self = Self { least: 32 << 10, average: 128 << 10, most: 1 << 20 };
+
+    /// The conditions before and after the average length.
+    fn masks(&self) -> (u64, u64) {
+        let bits = self.average.ilog2();
+        (mask(bits + 1), mask(bits - 2))
+    }
+}
 
 /// The topmost `bits` bits: they depend on the most bytes.
 const fn mask(bits: u32) -> u64 {
@@ -41,30 +54,37 @@ impl GearTable {
 }
 
 /// Finds the next cut in bytes that arrive piece by piece.
-#[derive(Default)]
 pub struct Cutter {
+    sizes: Sizes,
     hash: u64,
     /// Bytes of the current chunk that were looked at.
     seen: usize,
 }
 
 impl Cutter {
+    /// At the begin of a chunk.
+    pub fn new(sizes: Sizes) -> Self {
+        Self { sizes, hash: 0, seen: 0 }
+    }
+
     /// Looks at what is new in `chunk` (all bytes of the current chunk so far, and perhaps more). Returns the length
     /// at which it ends, if it does; then a new chunk begins there.
     pub fn find(&mut self, table: &GearTable, chunk: &[u8]) -> Option<usize> {
         let cut = self.scan(table, chunk);
         if cut.is_some() {
-            *self = Self::default();
+            *self = Self::new(self.sizes);
         }
         cut
     }
 
     fn scan(&mut self, table: &GearTable, chunk: &[u8]) -> Option<usize> {
         let table = &*table.0;
+        let Sizes { least, average, most } = self.sizes;
+        let (strict, loose) = self.sizes.masks();
         // The first bytes cannot end a chunk; the hash needs only the last 64 of them.
-        self.seen = self.seen.max((MIN - 64).min(chunk.len()));
+        self.seen = self.seen.max((least - 64).min(chunk.len()));
         let mut hash = self.hash;
-        for (until, mask) in [(MIN, u64::MAX), (AVERAGE, STRICT), (MAX, LOOSE)] {
+        for (until, mask) in [(least, u64::MAX), (average, strict), (most, loose)] {
             let until = until.min(chunk.len());
             if self.seen >= until {
                 continue;
@@ -78,7 +98,7 @@ impl Cutter {
             self.seen = until;
         }
         self.hash = hash;
-        (chunk.len() >= MAX).then_some(MAX)
+        (chunk.len() >= most).then_some(most)
     }
 }
 
@@ -87,7 +107,7 @@ mod tests {
     use super::*;
 
     fn cuts(table: &GearTable, bytes: &[u8], piece: usize) -> Vec<usize> {
-        let (mut cutter, mut start, mut have, mut lengths) = (Cutter::default(), 0, 0, Vec::new());
+        let (mut cutter, mut start, mut have, mut lengths) = (Cutter::new(Sizes::DATA), 0, 0, Vec::new());
         while have < bytes.len() {
             have = (have + piece).min(bytes.len());
             while let Some(length) = cutter.find(table, &bytes[start..have]) {
@@ -119,9 +139,9 @@ mod tests {
             assert_eq!(cuts(&table, &bytes, piece), whole);
         }
         let body = &whole[..whole.len() - 1];
-        assert!(body.iter().all(|&length| (MIN..=MAX).contains(&length)));
+        assert!(body.iter().all(|&length| (Sizes::DATA.least..=Sizes::DATA.most).contains(&length)));
         let average = body.iter().sum::<usize>() / body.len();
-        assert!((AVERAGE / 2..AVERAGE * 2).contains(&average), "{average}");
+        assert!((Sizes::DATA.average / 2..Sizes::DATA.average * 2).contains(&average), "{average}");
         assert_ne!(
             whole,
             cuts(&GearTable::new(&[8; 32]), &bytes, bytes.len()),

@@ -213,6 +213,13 @@ impl Repository {
         }
     }
 
+    /// The snapshots about which something was noted.
+    pub fn marked(&self) -> Result<std::collections::HashSet<SnapshotId>> {
+        let listed = self.storage.list(snapshot::MARKS)?;
+        let name = |key: &str| key.strip_prefix(snapshot::MARKS)?.parse().ok();
+        Ok(listed.iter().filter_map(|object| name(&object.key)).collect())
+    }
+
     /// Changes what may change about a snapshot.
     pub fn set_marks(&self, id: SnapshotId, marks: &Marks) -> Result<()> {
         self.snapshot(id)?;

@@ -1,1 +1,8 @@
 //! How each kind of workload is captured and restored. Knows nothing of HTTP, users or schedules.
+
+pub mod error;
+pub mod files;
+pub mod image;
+pub mod stream;
+
+pub use error::{Result, WorkloadError};

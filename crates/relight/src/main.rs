@@ -1,3 +1,46 @@
 //! The command line of Relight: one program for every task.
 
-fn main() {}
+mod cancel;
+mod commands;
+mod context;
+mod credentials;
+mod exit;
+mod failure;
+mod output;
+mod progress;
+mod target;
+
+use clap::Parser;
+
+use commands::Command;
+use context::Global;
+
+
+/// One backup and recovery server that proves its backups come back.
+#[derive(Debug, Parser)]
+#[command(name = "relight", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(if cli.global.quiet { tracing::Level::ERROR } else { tracing::Level::WARN })
+        .with_target(false)
+        .without_time()
+        .init();
+    cancel::install();
+    let exit = match cli.command.run(&cli.global) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output::failure(&cli.global, &failure);
+            failure.exit()
+        }
+    };
+    exit.into()
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crossbeam_channel::Sender;
 
 use super::pipeline::{CHUNK_BUFFER, Content, Job, Pipeline, ReadChunk};
-use crate::cdc::{Cutter, GearTable, MAX};
+use crate::cdc::{Cutter, GearTable, Sizes};
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
 use crate::pack::PackKind;
@@ -84,6 +84,7 @@ pub struct ArchiveWriter {
     progress: Arc<Progress>,
     table: GearTable,
     cutter: Cutter,
+    sizes: Sizes,
     buffer: Vec<u8>,
     filled: usize,
     sequence: u64,
@@ -98,6 +99,10 @@ impl ArchiveWriter {
         jobs: Sender<Job>,
         table: GearTable,
     ) -> Self {
+        let sizes = match kind.pack_kind() {
+            PackKind::Data => Sizes::DATA,
+            PackKind::Metadata => Sizes::METADATA,
+        };
         Self {
             name,
             progress: Arc::new(Progress::new(kind)),
@@ -105,7 +110,8 @@ impl ArchiveWriter {
             pipeline,
             jobs,
             table,
-            cutter: Cutter::default(),
+            cutter: Cutter::new(sizes),
+            sizes,
             filled: 0,
             sequence: 0,
             position: 0,
@@ -119,7 +125,7 @@ impl ArchiveWriter {
 
     /// Room to read the next bytes of a stream into; call [`Self::advance`] with how many there are. At least one.
     pub fn space(&mut self) -> &mut [u8] {
-        let end = MAX.min(self.buffer.len());
+        let end = self.sizes.most.min(self.buffer.len());
         &mut self.buffer[self.filled..end]
     }
 
@@ -155,7 +161,7 @@ impl ArchiveWriter {
             let rest = self.pipeline.buffers.take();
             let chunk = std::mem::replace(&mut self.buffer, rest);
             let length = std::mem::take(&mut self.filled);
-            self.cutter = Cutter::default();
+            self.cutter = Cutter::new(self.sizes);
             self.submit(length, Content::Buffer(chunk))?;
         }
         Ok(())

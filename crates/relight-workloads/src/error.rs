@@ -1,0 +1,65 @@
+//! What can go wrong between a workload and the repository.
+
+use std::io;
+use std::path::PathBuf;
+
+use relight_pxar::fs::capture::CaptureError;
+use relight_repo::RepoError;
+
+/// Result of capturing or restoring.
+pub type Result<T, E = WorkloadError> = std::result::Result<T, E>;
+
+/// Why a workload was not captured or restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkloadError {
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The file tree.
+    #[error(transparent)]
+    Capture(CaptureError),
+    /// A file or device.
+    #[error("{action} {}: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl WorkloadError {
+    /// Whether somebody asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Repo(RepoError::Cancelled) | Self::Capture(CaptureError::Cancelled))
+    }
+}
+
+/// Carries an error of the repository through an interface that knows only [`io::Error`].
+pub(crate) fn into_io(error: RepoError) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Gets it back.
+pub(crate) fn from_io(error: io::Error) -> Result<RepoError, io::Error> {
+    error.downcast::<RepoError>()
+}
+
+impl From<CaptureError> for WorkloadError {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::Cancelled => Self::Repo(RepoError::Cancelled),
+            CaptureError::Sink(error) => match from_io(error) {
+                Ok(error) => Self::Repo(error),
+                Err(error) => Self::Capture(CaptureError::Sink(error)),
+            },
+            other => Self::Capture(other),
+        }
+    }
+}

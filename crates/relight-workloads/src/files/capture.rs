@@ -1,0 +1,90 @@
+//! Saves file trees.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use relight_pxar::fs::capture::{CaptureOptions, CaptureReport, Previous, capture};
+use relight_pxar::fs::progress::Progress;
+use relight_repo::read::ChunkReader;
+use relight_repo::session::Session;
+use relight_repo::snapshot::{Archive, Snapshot};
+use relight_repo::tree::TreeReader;
+
+use super::content::archive_read;
+use super::reuse::Reuse;
+use super::sink::SessionSink;
+use super::{Tree, live_attribute, path_attribute, trees};
+use crate::error::Result;
+
+/// Padding is tolerated until the payload is this many times its files, and never below [`PADDING_FROM`].
+const PADDING: u64 = 3;
+/// Payloads below this size may have any padding.
+const PADDING_FROM: u64 = 64 << 20;
+
+/// A tree to be saved.
+#[derive(Debug, Clone)]
+pub struct TreeSource {
+    /// Its name in the snapshot; see [`super::name_for`].
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// How the capture of one tree went.
+#[derive(Debug, Clone)]
+pub struct TreeReport {
+    /// The tree.
+    pub source: TreeSource,
+    /// What the capture tells.
+    pub report: CaptureReport,
+}
+
+/// Saves trees as archives of a session; they become a snapshot when the caller publishes them. Gives the archives,
+/// the attributes that belong to the snapshot, and a report for each tree.
+///
+/// What is unchanged since `parent` is taken over without being read.
+pub fn back_up(
+    session: &Session,
+    sources: &[TreeSource],
+    options: &CaptureOptions,
+    parent: Option<&Snapshot>,
+    progress: &Progress,
+    cancelled: &AtomicBool,
+) -> Result<(Vec<Archive>, BTreeMap<String, String>, Vec<TreeReport>)> {
+    let reader = Arc::new(ChunkReader::new(session.repository().clone())?);
+    let (mut archives, mut attributes, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for source in sources {
+        let path = source.path.display().to_string();
+        let earlier = parent.and_then(|snapshot| previous(snapshot, source));
+        let reuse = match &earlier {
+            Some(tree) => Some(Reuse::new(TreeReader::new(&*reader, tree.payload.root, 0)?)),
+            None => None,
+        };
+        let previous = match earlier.and_then(|tree| Some((tree.metadata, tree.stat?))) {
+            Some((metadata, stat)) => Some(Previous {
+                metadata: Box::new(archive_read(&reader, metadata.root)?),
+                stats: Box::new(archive_read(&reader, stat.root)?),
+            }),
+            None => None,
+        };
+        let mut sink = SessionSink::new(session, &source.name, reuse)?;
+        let report = capture(&source.path, options, previous, &mut sink, progress, cancelled)?;
+        archives.extend(sink.finish()?);
+        attributes.insert(path_attribute(&source.name), path);
+        attributes.insert(live_attribute(&source.name), report.bytes.to_string());
+        reports.push(TreeReport { source: source.clone(), report });
+    }
+    Ok((archives, attributes, reports))
+}
+
+/// The same tree in an earlier snapshot, if it is worth taking over.
+fn previous<'a>(parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
+    let path = source.path.display().to_string();
+    let tree = trees(parent).into_iter().find(|tree| tree.path == Some(&path))?;
+    let live: u64 = parent.attributes.get(&live_attribute(tree.name))?.parse().ok()?;
+    // With so much padding it is better to read everything once: what is unchanged is found again by its content.
+    let padded = tree.payload.root.size > PADDING_FROM && tree.payload.root.size / PADDING > live;
+    (!padded).then_some(tree)
+}

@@ -1,0 +1,90 @@
+//! File trees: each path that is protected is a pxar archive of version 2 (metadata and payload), and beside it the
+//! stat records by which the next backup knows what is unchanged.
+
+mod capture;
+mod content;
+mod reuse;
+mod sink;
+
+use std::path::Path;
+
+pub use capture::{TreeReport, TreeSource, back_up};
+pub use content::{archive_read, open_archive};
+
+use relight_repo::snapshot::{Archive, Snapshot};
+
+/// Ending of a tree's metadata archive.
+pub const METADATA: &str = ".mpxar";
+/// Ending of its payload archive.
+pub const PAYLOAD: &str = ".ppxar";
+/// Ending of its stat records.
+pub const STAT: &str = ".stat";
+
+/// Attribute of a snapshot that tells where the tree `name` was.
+pub fn path_attribute(name: &str) -> String {
+    format!("files.{name}.path")
+}
+
+/// Attribute of a snapshot that tells how many bytes of the payload of tree `name` are content of its files.
+fn live_attribute(name: &str) -> String {
+    format!("files.{name}.live")
+}
+
+/// Bytes of content of the files of the tree that was at `path`.
+pub fn live_bytes(snapshot: &Snapshot, path: &Path) -> Option<u64> {
+    let path = path.display().to_string();
+    let tree = trees(snapshot).into_iter().find(|tree| tree.path == Some(&path))?;
+    snapshot.attributes.get(&live_attribute(tree.name))?.parse().ok()
+}
+
+/// A tree in a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    /// Its name: that of its archives without the ending.
+    pub name: &'a str,
+    /// Where it was, if the snapshot tells.
+    pub path: Option<&'a str>,
+    /// Names and attributes.
+    pub metadata: &'a Archive,
+    /// Contents.
+    pub payload: &'a Archive,
+    /// What tells which files changed.
+    pub stat: Option<&'a Archive>,
+}
+
+/// The trees of a snapshot, in the order they were saved.
+pub fn trees(snapshot: &Snapshot) -> Vec<Tree<'_>> {
+    let find = |name: &str, ending: &str| {
+        snapshot.archives.iter().find(|archive| archive.name.strip_suffix(ending) == Some(name))
+    };
+    let tree = |metadata: &'_ Archive| -> Option<Tree<'_>> {
+        let name = metadata.name.strip_suffix(METADATA)?;
+        // The names borrow from the snapshot, not from the closure's argument.
+        let metadata = find(name, METADATA)?;
+        let name = metadata.name.strip_suffix(METADATA)?;
+        Some(Tree {
+            name,
+            path: snapshot.attributes.get(&path_attribute(name)).map(String::as_str),
+            metadata,
+            payload: find(name, PAYLOAD)?,
+            stat: find(name, STAT),
+        })
+    };
+    snapshot.archives.iter().filter_map(tree).collect()
+}
+
+/// A name for the tree at `path` that no other in `taken` has: its last part, or `root`.
+pub fn name_for(path: &Path, taken: &[String]) -> String {
+    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain: String = last
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.') { char } else { '_' })
+        .collect();
+    let base = match plain.trim_matches('.') {
+        "" => "root",
+        name => name,
+    };
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    let names = std::iter::once(base.to_string()).chain(numbered);
+    names.into_iter().find(|name| !taken.contains(name)).unwrap_or_default()
+}

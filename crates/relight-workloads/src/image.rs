@@ -1,0 +1,172 @@
+//! Disk images: files and block devices, in chunks of 4 MiB by position. Holes are not read.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use relight_repo::RepoError;
+use relight_repo::read::{ChunkReader, Scan, scan};
+use relight_repo::session::{IMAGE_CHUNK, Session};
+use relight_repo::snapshot::{Archive, ArchiveKind};
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use crate::error::{Result, WorkloadError};
+
+/// Ending of an image's archive.
+pub const IMAGE: &str = ".img";
+
+/// A failed action on a file.
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> WorkloadError + 'a {
+    move |source| WorkloadError::Io { action, path: path.to_path_buf(), source }
+}
+
+/// Size of a file or block device in bytes.
+fn size_of(file: &File) -> io::Result<u64> {
+    let meta = file.metadata()?;
+    if meta.file_type().is_block_device() {
+        rustix::fs::seek(file, SeekFrom::End(0)).map_err(io::Error::from)
+    } else if meta.is_file() {
+        Ok(meta.len())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a block device"))
+    }
+}
+
+/// Saves the image at `path` as the archive `name`. `done` counts bytes.
+pub fn back_up(
+    session: &Session,
+    name: &str,
+    path: &Path,
+    done: &AtomicU64,
+    cancelled: &AtomicBool,
+) -> Result<Archive> {
+    let file = File::open(path).map_err(failed("open", path))?;
+    let size = size_of(&file).map_err(failed("find the size of", path))?;
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+    let file = Arc::new(file);
+    let mut writer = session.archive(&format!("{name}{IMAGE}"), ArchiveKind::Image)?;
+    let chunk = IMAGE_CHUNK as u64;
+    while writer.position() < size {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(RepoError::Cancelled.into());
+        }
+        let at = writer.position();
+        let length = chunk.min(size - at);
+        // Only whole chunks of a hole are left out; the rest of it is read as zeros.
+        let data = next_data(&file, at, size);
+        let hole = if data >= size { size - at } else { (data - at) / chunk * chunk };
+        if hole >= length {
+            writer.push_zeros(hole)?;
+            done.fetch_add(hole, Ordering::Relaxed);
+            continue;
+        }
+        let file = file.clone();
+        let read = move |buffer: &mut [u8]| file.read_exact_at(buffer, at);
+        writer.push_read(length as usize, Box::new(read))?;
+        done.fetch_add(length, Ordering::Relaxed);
+    }
+    Ok(writer.finish()?)
+}
+
+/// Where the next data begins at or after `from`; `size` if there is none. A file system that cannot tell has no holes.
+fn next_data(file: &File, from: u64, size: u64) -> u64 {
+    match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(at) => at.clamp(from, size),
+        Err(rustix::io::Errno::NXIO) => size,
+        Err(_) => from,
+    }
+}
+
+/// How an image is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A new file: zeros stay holes.
+    NewFile,
+    /// A block device or an existing file: every byte is written, zeros too, because what was there is not known.
+    Overwrite,
+}
+
+/// Restores an image to `path`, and reads back what it wrote if `check`. `done` counts bytes.
+pub fn restore(
+    reader: &Arc<ChunkReader>,
+    archive: &Archive,
+    path: &Path,
+    target: Target,
+    check: bool,
+    done: &AtomicU64,
+    cancelled: &AtomicBool,
+) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).read(true).mode(0o600);
+    if target == Target::NewFile {
+        options.create_new(true);
+    }
+    let file = options.open(path).map_err(failed("open", path))?;
+    let size = archive.root.size;
+    if target == Target::NewFile {
+        file.set_len(size).map_err(failed("make room in", path))?;
+    } else {
+        let there = size_of(&file).map_err(failed("find the size of", path))?;
+        if there < size {
+            return Err(WorkloadError::Refused(format!(
+                "{} has {there} bytes, but the image needs {size}: enlarge it or choose another",
+                path.display()
+            )));
+        }
+    }
+    let write = |piece: relight_repo::tree::Piece, content: Scan<'_>| {
+        let written = match content {
+            Scan::Data(bytes) => file.write_all_at(bytes, piece.offset).and_then(|()| {
+                if check { compare(&file, bytes, piece.offset) } else { Ok(()) }
+            }),
+            Scan::Zeros if target == Target::NewFile => Ok(()),
+            Scan::Zeros => zero(&file, piece.offset, piece.length),
+        };
+        done.fetch_add(piece.length, Ordering::Relaxed);
+        written.map_err(|source| {
+            RepoError::Source(io::Error::new(source.kind(), format!("write {}: {source}", path.display())))
+        })
+    };
+    let restored = scan(reader, archive.root, cancelled, &write);
+    if let Err(error) = restored {
+        if target == Target::NewFile {
+            // Half an image under its final name would look like a whole one.
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(error.into());
+    }
+    file.sync_all().map_err(failed("write", path))
+}
+
+/// Reads back what was written.
+fn compare(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut back = [0; 64 << 10];
+    let mut at = offset;
+    for part in bytes.chunks(back.len()) {
+        let back = &mut back[..part.len()];
+        file.read_exact_at(back, at)?;
+        if back != part {
+            return Err(io::Error::other(format!("what was written at byte {at} reads back different")));
+        }
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Overwrites a range with zeros, by the cheapest means that is certain to.
+fn zero(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    if rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, offset, length).is_ok() {
+        return Ok(());
+    }
+    let zeros = vec![0; 1 << 20];
+    let mut at = offset;
+    while at < offset + length {
+        let count = zeros.len().min((offset + length - at) as usize);
+        file.write_all_at(&zeros[..count], at)?;
+        at += count as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! One file a command.
+
+mod backup;
+mod init;
+mod restore;
+mod snapshots;
+
+use clap::Subcommand;
+
+use crate::context::Global;
+use crate::exit::Exit;
+use crate::failure::Result;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new, encrypted repository
+    Init(init::Options),
+    /// Save files, disk images or a stream as a new snapshot
+    Backup(backup::Options),
+    /// List the snapshots
+    Snapshots(snapshots::Options),
+    /// Bring back a snapshot or parts of it
+    Restore(restore::Options),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self, global: &Global) -> Result<Exit> {
+        match self {
+            Self::Init(options) => init::run(global, options),
+            Self::Backup(options) => backup::run(global, options),
+            Self::Snapshots(options) => snapshots::run(global, options),
+            Self::Restore(options) => restore::run(global, options),
+        }
+    }
+}

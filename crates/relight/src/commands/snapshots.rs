@@ -1,0 +1,103 @@
+//! `relight snapshots`: lists what can be brought back.
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use relight_model::size::ByteSize;
+use relight_repo::snapshot::Snapshot;
+use serde::Serialize;
+
+use crate::context::Global;
+use crate::exit::Exit;
+use crate::failure::Result;
+use crate::output;
+
+/// Options of `snapshots`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Only those of this workload
+    #[arg(long, short)]
+    workload: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    snapshot: Snapshot,
+    short_id: String,
+    size: u64,
+    protected: bool,
+    notes: String,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    snapshots: Vec<Row>,
+    unreadable: Vec<Unreadable>,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    id: String,
+    error: String,
+}
+
+/// Lists them.
+pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    let repository = global.open()?;
+    let (snapshots, broken) = repository.snapshots()?;
+    let marked = repository.marked()?;
+    let wanted = |snapshot: &Snapshot| options.workload.as_ref().is_none_or(|name| *name == snapshot.workload);
+    let mut rows = Vec::new();
+    for snapshot in snapshots.into_iter().filter(wanted) {
+        let marks =
+            if marked.contains(&snapshot.id) { repository.marks(snapshot.id)? } else { Default::default() };
+        rows.push(Row {
+            short_id: snapshot.id.short(),
+            size: snapshot.size(),
+            protected: marks.protected,
+            notes: marks.notes,
+            snapshot,
+        });
+    }
+    let unreadable = broken
+        .into_iter()
+        .map(|(id, error)| Unreadable { id: id.to_string(), error: error.to_string() })
+        .collect();
+    let listing = Listing { snapshots: rows, unreadable };
+    output::result(global, &listing, words);
+    Ok(if listing.unreadable.is_empty() { Exit::Done } else { Exit::Damage })
+}
+
+fn words(listing: &Listing, out: &mut String) {
+    if listing.snapshots.is_empty() && listing.unreadable.is_empty() {
+        out.push_str("There is no snapshot yet; make one with `relight backup`.\n");
+        return;
+    }
+    let heading = ["ID", "TIME", "WORKLOAD", "SIZE", "ADDED", "REMARKS"].map(String::from).to_vec();
+    let row = |row: &Row| {
+        let mut remarks = Vec::new();
+        if row.protected {
+            remarks.push("protected".to_string());
+        }
+        if !row.snapshot.incomplete.is_empty() {
+            remarks.push(format!("{} not saved as they are", row.snapshot.incomplete.len()));
+        }
+        if !row.notes.is_empty() {
+            remarks.push(row.notes.lines().next().unwrap_or_default().to_string());
+        }
+        let time = row.snapshot.time.to_zoned(TimeZone::system());
+        vec![
+            row.short_id.clone(),
+            time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            row.snapshot.workload.clone(),
+            ByteSize(row.size).to_string(),
+            ByteSize(row.snapshot.figures.stored).to_string(),
+            remarks.join(", "),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(heading).chain(listing.snapshots.iter().map(row)).collect();
+    output::table(&rows, &[3, 4], out);
+    for broken in &listing.unreadable {
+        out.push_str(&format!("{}  cannot be read: {}\n", broken.id, broken.error));
+    }
+}

@@ -1,0 +1,82 @@
+//! What every command needs: which repository, which key, how to talk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use relight_repo::storage::Storage;
+use relight_repo::storage::local::LocalStorage;
+use relight_repo::{OpenOptions, Repository, keyring};
+
+use crate::credentials::KeyOptions;
+use crate::failure::{Failure, Result};
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The repository: a directory or s3://BUCKET/PREFIX
+    #[arg(long = "repo", short = 'r', global = true, env = "RELIGHT_REPOSITORY", value_name = "REPO")]
+    pub repository: Option<String>,
+    #[command(flatten)]
+    pub keys: KeyOptions,
+    /// Folder for caches, which may be deleted at any time [default: ~/.cache/relight]
+    #[arg(long, global = true, env = "RELIGHT_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress and no remarks
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+impl Global {
+    /// The repository's location, as given.
+    pub fn location(&self) -> Result<&str> {
+        let missing = || Failure::Usage("name the repository with --repo or RELIGHT_REPOSITORY".into());
+        self.repository.as_deref().filter(|location| !location.is_empty()).ok_or_else(missing)
+    }
+
+    /// The storage of the repository.
+    pub fn storage(&self) -> Result<Arc<dyn Storage>> {
+        open_storage(self.location()?, false)
+    }
+
+    /// Opens the repository.
+    pub fn open(&self) -> Result<Arc<Repository>> {
+        let storage = self.storage()?;
+        if !keyring::is_repository(&*storage)? {
+            // Before a passphrase is asked for.
+            return Err(relight_repo::RepoError::NotARepository { location: storage.location() }.into());
+        }
+        let opened = keyring::unlock(&*storage, &*self.keys.provider()?)?;
+        self.open_with(storage, opened.into_keys())
+    }
+
+    /// Opens it with keys that were unlocked already.
+    pub fn open_with(&self, storage: Arc<dyn Storage>, keys: relight_keys::KeySet) -> Result<Arc<Repository>> {
+        Ok(Arc::new(Repository::open(storage, keys, OpenOptions::new(&self.cache()?))?))
+    }
+
+    fn cache(&self) -> Result<PathBuf> {
+        if let Some(directory) = &self.cache_dir {
+            return Ok(directory.clone());
+        }
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let base = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")));
+        match base {
+            Some(base) => Ok(base.join("relight")),
+            None if rustix::process::geteuid().is_root() => Ok("/var/cache/relight".into()),
+            None => Err(Failure::Usage("neither HOME nor RELIGHT_CACHE_DIR says where caches may lie".into())),
+        }
+    }
+}
+
+/// Opens (or makes) the storage at a location.
+pub fn open_storage(location: &str, create: bool) -> Result<Arc<dyn Storage>> {
+    if location.contains("://") {
+        return Err(Failure::Usage(format!("{location}: not a known kind of storage")));
+    }
+    let path = Path::new(location);
+    Ok(Arc::new(if create { LocalStorage::create(path)? } else { LocalStorage::open(path)? }))
+}

@@ -1,0 +1,114 @@
+//! Where keys come from: files and prompts, never arguments.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use relight_keys::{KeyFile, Passphrase, Provider, RecoveryKey};
+use rustix::termios::{LocalModes, OptionalActions};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Result};
+
+/// Which key opens the repository.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KeyOptions {
+    /// File whose first line is the passphrase; without any key a prompt asks for it
+    #[arg(long, global = true, env = "RELIGHT_PASSWORD_FILE", value_name = "FILE", help_heading = "Keys")]
+    pub password_file: Option<PathBuf>,
+    /// Key file
+    #[arg(long, global = true, env = "RELIGHT_KEY_FILE", value_name = "FILE", help_heading = "Keys")]
+    pub key_file: Option<PathBuf>,
+    /// File with a recovery key as it was printed
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Keys")]
+    pub recovery_key_file: Option<PathBuf>,
+}
+
+impl KeyOptions {
+    /// The key to open a repository with.
+    pub fn provider(&self) -> Result<Box<dyn Provider>> {
+        match self.given()? {
+            Some(provider) => Ok(provider),
+            None => Ok(Box::new(passphrase(&prompt("Passphrase: ")?)?)),
+        }
+    }
+
+    /// The key for a new repository: a passphrase that is typed is asked for twice.
+    pub fn new_provider(&self) -> Result<Box<dyn Provider>> {
+        match self.given()? {
+            Some(provider) => Ok(provider),
+            None => Ok(Box::new(prompt_new("New passphrase (at least 12 characters): ")?)),
+        }
+    }
+
+    fn given(&self) -> Result<Option<Box<dyn Provider>>> {
+        let given = [&self.password_file, &self.key_file, &self.recovery_key_file].into_iter().flatten().count();
+        if given > 1 {
+            return Err(Failure::Usage(
+                "give one of --password-file (RELIGHT_PASSWORD_FILE), --key-file (RELIGHT_KEY_FILE) and \
+                 --recovery-key-file"
+                    .into(),
+            ));
+        }
+        if let Some(path) = &self.password_file {
+            return Ok(Some(Box::new(Passphrase::read_file(path).map_err(keys)?)));
+        }
+        if let Some(path) = &self.key_file {
+            return Ok(Some(Box::new(KeyFile::read(path).map_err(keys)?)));
+        }
+        if let Some(path) = &self.recovery_key_file {
+            let read = std::fs::read_to_string(path);
+            let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
+            let key = RecoveryKey::parse(&text).map_err(|error| Failure::Usage(error.to_string()))?;
+            return Ok(Some(Box::new(key)));
+        }
+        Ok(None)
+    }
+}
+
+fn keys(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+fn passphrase(text: &Zeroizing<String>) -> Result<Passphrase> {
+    Passphrase::new(text.as_bytes()).map_err(keys)
+}
+
+/// Asks for a new passphrase, twice.
+pub fn prompt_new(question: &str) -> Result<Passphrase> {
+    let first = prompt(question)?;
+    let new = passphrase(&first)?;
+    new.check_new().map_err(keys)?;
+    if *prompt("Again: ")? != *first {
+        return Err(Failure::Usage("the two passphrases differ; nothing was changed".into()));
+    }
+    Ok(new)
+}
+
+/// Reads a line from the terminal without showing it.
+fn prompt(question: &str) -> Result<Zeroizing<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::Usage(
+            "no key was given and there is no terminal to ask for a passphrase: set RELIGHT_PASSWORD_FILE or \
+             RELIGHT_KEY_FILE"
+                .into(),
+        ));
+    }
+    let failed = |error: rustix::io::Errno| Failure::Io("read the passphrase".into(), error.into());
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    let before = rustix::termios::tcgetattr(&stdin).map_err(failed)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    rustix::termios::tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(failed)?;
+    let mut line = Zeroizing::new(String::new());
+    let read = stdin.lock().read_line(&mut line);
+    let restored = rustix::termios::tcsetattr(&stdin, OptionalActions::Flush, &before);
+    eprintln!();
+    read.map_err(Failure::io("read the passphrase"))?;
+    restored.map_err(failed)?;
+    let end = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(end);
+    Ok(line)
+}

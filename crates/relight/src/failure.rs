@@ -1,0 +1,56 @@
+//! Why a command failed, in words for whoever ran it.
+
+use relight_repo::RepoError;
+use relight_repo::storage::StorageError;
+use relight_workloads::WorkloadError;
+
+use crate::exit::Exit;
+
+/// Result of a command.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// A workload.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The arguments do not fit together or name something that is not there.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or the terminal.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Repo(error.into())
+    }
+}
+
+impl Failure {
+    /// A failed action on something.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Io(what, error)
+    }
+
+    /// The exit code that says it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Repo(RepoError::Cancelled) => Exit::Cancelled,
+            Self::Workload(error) if error.is_cancelled() => Exit::Cancelled,
+            Self::Repo(RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_)) => {
+                Exit::Damage
+            }
+            Self::Workload(WorkloadError::Repo(
+                RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
+            )) => Exit::Damage,
+            _ => Exit::Failed,
+        }
+    }
+}
