@@ -1,5 +1,6 @@
 //! How the engine grows with chunks and snapshots, on repositories made for the purpose.
 
+mod history;
 mod open;
 mod process;
 mod synthetic;
@@ -30,6 +31,9 @@ pub struct Options {
     open_chunks: u64,
 }
 
+/// The share of the image that each snapshot changed.
+const CHANGED: f64 = 0.01;
+
 /// A part that runs in a process of its own, so that its memory can be told.
 #[derive(clap::Subcommand)]
 pub enum Part {
@@ -39,6 +43,17 @@ pub enum Part {
         place: PathBuf,
         /// How many.
         chunks: u64,
+    },
+    /// Make a repository with a history.
+    MakeHistory {
+        /// Where.
+        place: PathBuf,
+        /// Distinct chunks.
+        chunks: u64,
+        /// Snapshots.
+        snapshots: u64,
+        /// Chunks that change together.
+        burst: u64,
     },
     /// Open it and look chunks up.
     Open {
@@ -59,6 +74,21 @@ pub fn run_part(part: &Part) -> Result<Value> {
                 chunks.div_ceil(synthetic::CHUNKS_A_PACK),
                 false,
             )?;
+            Ok(Value::Null)
+        }
+        &Part::MakeHistory {
+            ref place,
+            chunks,
+            snapshots,
+            burst,
+        } => {
+            history::History {
+                chunks,
+                snapshots,
+                changed: CHANGED,
+                burst,
+            }
+            .make(place)?;
             Ok(Value::Null)
         }
         Part::Open { place } => to_json(&open::measure(&Place::under(place))?),
