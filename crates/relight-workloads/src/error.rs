@@ -19,6 +19,9 @@ pub enum WorkloadError {
     /// The file tree.
     #[error(transparent)]
     Capture(CaptureError),
+    /// Bringing a file tree back.
+    #[error(transparent)]
+    Restore(relight_pxar::fs::extract::RestoreError),
     /// A file or device.
     #[error("{action} {}: {source}", .path.display())]
     Io {

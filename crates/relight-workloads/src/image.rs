@@ -89,13 +89,22 @@ pub enum Target {
     Overwrite,
 }
 
-/// Restores an image to `path`, and reads back what it wrote if `check`. `done` counts bytes.
+/// What is done with what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After {
+    /// Read it back and compare.
+    pub check: bool,
+    /// Wait until it is on disk.
+    pub sync: bool,
+}
+
+/// Restores an image to `path`. `done` counts bytes.
 pub fn restore(
     reader: &Arc<ChunkReader>,
     archive: &Archive,
     path: &Path,
     target: Target,
-    check: bool,
+    after: After,
     done: &AtomicU64,
     cancelled: &AtomicBool,
 ) -> Result<()> {
@@ -120,7 +129,7 @@ pub fn restore(
     let write = |piece: relight_repo::tree::Piece, content: Scan<'_>| {
         let written = match content {
             Scan::Data(bytes) => file.write_all_at(bytes, piece.offset).and_then(|()| {
-                if check { compare(&file, bytes, piece.offset) } else { Ok(()) }
+                if after.check { compare(&file, bytes, piece.offset) } else { Ok(()) }
             }),
             Scan::Zeros if target == Target::NewFile => Ok(()),
             Scan::Zeros => zero(&file, piece.offset, piece.length),
@@ -138,7 +147,10 @@ pub fn restore(
         }
         return Err(error.into());
     }
-    file.sync_all().map_err(failed("write", path))
+    if after.sync {
+        file.sync_all().map_err(failed("write", path))?;
+    }
+    Ok(())
 }
 
 /// Reads back what was written.

@@ -9,4 +9,4 @@ mod stream;
 pub use chunk::ChunkReader;
 pub use random::ArchiveReader;
 pub use scan::{Scan, scan};
-pub use stream::PieceStream;
+pub use stream::{Content, PieceStream};

@@ -82,6 +82,17 @@ impl PieceStream {
         Ok(Self::of(reader, Box::new(pieces)))
     }
 
+    /// The one piece that holds byte `at`, without read-ahead; none beyond the end.
+    pub fn single(reader: &Arc<ChunkReader>, root: Root, at: u64) -> Result<Option<(Piece, Content)>> {
+        let Some(piece) = TreeReader::new(&**reader, root, at)?.next().transpose()? else { return Ok(None) };
+        if piece.id == ChunkId::ZEROS {
+            return Ok(Some((piece, None)));
+        }
+        let content = reader.read(&piece.id)?;
+        check_length(&piece, &content)?;
+        Ok(Some((piece, Some(Arc::new(content)))))
+    }
+
     /// These pieces.
     pub fn of(reader: &Arc<ChunkReader>, pieces: Box<dyn Iterator<Item = Result<Piece>> + Send>) -> Self {
         let (work, queue) = crossbeam_channel::unbounded::<(Arc<Batch>, Fetch)>();

@@ -3,13 +3,15 @@
 
 mod capture;
 mod content;
+mod restore;
 mod reuse;
 mod sink;
 
 use std::path::Path;
 
 pub use capture::{TreeReport, TreeSource, back_up};
-pub use content::{archive_read, open_archive};
+pub use content::{RandomArchive, archive_read, open_archive};
+pub use restore::{TreeArchive, restore};
 
 use relight_repo::snapshot::{Archive, Snapshot};
 

@@ -1,33 +1,111 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use relight_model::duration::TimeSpan;
+use relight_model::size::{ByteSize, Rate};
+use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, RestoreReport, Selection};
+use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
-use relight_workloads::image::{self, Target};
+use relight_repo::snapshot::{Archive, Snapshot};
+use relight_workloads::files::{self, Tree};
+use relight_workloads::image;
 use serde::Serialize;
 
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
-use crate::{cancel, output, target};
+use crate::target::{self, Target};
+use crate::{cancel, output};
 
 /// Options of `restore`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Short id, `latest`, or WORKLOAD@TIME
     snapshot: String,
-    /// Where to: a directory
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    /// What of it: `NAME/path`, the original path, or the name of an image [default: everything]
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// Directory to restore into; each tree and image gets its name in it
+    #[arg(long, value_name = "DIR", required_unless_present = "onto")]
+    to: Option<PathBuf>,
+    /// Write one image over this block device or existing file, zeros included. What is there is lost
+    #[arg(long, value_name = "DEVICE", conflicts_with = "to")]
+    onto: Option<PathBuf>,
+    /// What happens where a file exists already
+    #[arg(long, value_enum, default_value_t = Conflict::Fail)]
+    conflict: Conflict,
+    /// Restore again what is there already with the right size and time, as an interrupted restore leaves it
+    #[arg(long)]
+    no_resume: bool,
+    /// Do not read back what was written
+    #[arg(long)]
+    no_verify: bool,
+    /// Wait in the end until everything is on disk
+    #[arg(long)]
+    sync: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    bytes: u64,
+/// What happens where a file exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Conflict {
+    /// Leave what exists
+    Skip,
+    /// Put the restored file in its place
+    Replace,
+    /// Restore it under another name
+    Rename,
+    /// Stop
+    Fail,
+}
+
+impl Conflict {
+    fn policy(self) -> ConflictPolicy {
+        match self {
+            Self::Skip => ConflictPolicy::Skip,
+            Self::Replace => ConflictPolicy::Replace,
+            Self::Rename => ConflictPolicy::Rename,
+            Self::Fail => ConflictPolicy::Fail,
+        }
+    }
+}
+
+/// What a restore did.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// The snapshot.
+    pub snapshot: String,
+    /// Where to.
+    pub target: String,
+    /// Regular files written.
+    pub files: u64,
+    /// Directories made.
+    pub directories: u64,
+    /// Bytes of content written, holes included.
+    pub bytes: u64,
+    /// Files that were complete already.
+    pub complete: u64,
+    /// Files left out because something exists under their name.
+    pub skipped: u64,
+    /// Files that took the place of something else.
+    pub replaced: u64,
+    /// Files under another name: the one they have in the snapshot, the new one.
+    pub renamed: Vec<(String, String)>,
+    /// Files read back and found as written.
+    pub verified: u64,
+    /// What is not restored as it was saved.
+    pub problems: Vec<String>,
+    /// How many such there are, also those that are not named.
+    pub problem_count: u64,
+    /// Seconds it took.
+    pub seconds: f64,
 }
 
 /// Brings it back.
@@ -35,17 +113,274 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let reader = Arc::new(ChunkReader::new(repository)?);
+    let wanted = wanted(&snapshot, &options.paths)?;
+    let report = match (&options.onto, &options.to) {
+        (Some(device), _) => onto(global, options, &reader, &snapshot, &wanted, device)?,
+        (None, Some(directory)) => {
+            let choice = Choice {
+                conflict: options.conflict.policy(),
+                resume: !options.no_resume,
+                verify: !options.no_verify,
+                sync: options.sync,
+            };
+            restore(global, &reader, &snapshot, &wanted, directory, choice)?
+        }
+        (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
+    };
+    output::result(global, &report, words);
+    Ok(if report.problem_count == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+/// Parts of one tree, or a whole archive.
+pub enum Wanted<'a> {
+    /// These paths of the tree.
+    Tree(Tree<'a>, Selection),
+    /// An image or stream.
+    Whole(&'a Archive),
+}
+
+/// Everything in a snapshot.
+pub fn everything(snapshot: &Snapshot) -> Result<Vec<Wanted<'_>>> {
+    wanted(snapshot, &[])
+}
+
+fn wanted<'a>(snapshot: &'a Snapshot, paths: &[OsString]) -> Result<Vec<Wanted<'a>>> {
+    let targets = if paths.is_empty() {
+        target::everything(snapshot)
+    } else {
+        paths.iter().map(|path| target::find(snapshot, path.as_bytes())).collect::<Result<_>>()?
+    };
+    let mut trees: Vec<(Tree<'a>, Vec<Vec<u8>>)> = Vec::new();
+    let mut wanted = Vec::new();
+    for target in targets {
+        match target {
+            Target::Whole(archive) => wanted.push(Wanted::Whole(archive)),
+            Target::InTree(tree, path) => match trees.iter_mut().find(|(other, _)| other.name == tree.name) {
+                Some((_, paths)) => paths.push(path),
+                None => trees.push((tree, vec![path])),
+            },
+        }
+    }
+    wanted.extend(trees.into_iter().map(|(tree, paths)| Wanted::Tree(tree, Selection::paths(paths))));
+    Ok(wanted)
+}
+
+/// How it is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// What happens where a file exists already.
+    pub conflict: ConflictPolicy,
+    /// Pass over what is complete.
+    pub resume: bool,
+    /// Read back what was written.
+    pub verify: bool,
+    /// Wait until everything is on disk.
+    pub sync: bool,
+}
+
+/// Restores into a directory.
+pub fn restore(
+    global: &Global,
+    reader: &Arc<ChunkReader>,
+    snapshot: &Snapshot,
+    wanted: &[Wanted<'_>],
+    directory: &Path,
+    choice: Choice,
+) -> Result<Report> {
+    let began = Instant::now();
+    let cancelled = cancel::flag();
+    let progress = Arc::new(Progress::default());
     let done = Arc::new(AtomicU64::new(0));
-    std::fs::create_dir_all(&options.to).map_err(Failure::io(format!("make {}", options.to.display())))?;
-    let meter = Meter::start(global, done.clone(), snapshot.size(), String::new);
-    for archive in &snapshot.archives {
-        if archive.name.ends_with(image::IMAGE) {
-            let path = options.to.join(&archive.name);
-            image::restore(&reader, archive, &path, Target::NewFile, true, &done, &cancel::flag())?;
+    let mut report =
+        Report { snapshot: snapshot.id.to_string(), target: directory.display().to_string(), ..Report::default() };
+    std::fs::create_dir_all(directory).map_err(Failure::io(format!("make {}", directory.display())))?;
+    let meter = meter(global, &progress, &done, total(snapshot, wanted));
+    for item in wanted {
+        match item {
+            Wanted::Tree(tree, selection) => {
+                let options = ExtractOptions {
+                    selection: selection.clone(),
+                    conflict: choice.conflict,
+                    resume: choice.resume,
+                    verify: choice.verify,
+                    sync: choice.sync,
+                    ..ExtractOptions::default()
+                };
+                let target = directory.join(tree.name);
+                let restored = files::restore(reader, tree, &target, &options, &progress, &cancelled)?;
+                report.add(tree, &restored);
+            }
+            Wanted::Whole(archive) => {
+                whole(reader, archive, directory, choice, &done, &mut report)?;
+            }
         }
     }
     drop(meter);
-    let report = Report { bytes: done.load(std::sync::atomic::Ordering::Relaxed) };
-    output::result(global, &report, |report, out| out.push_str(&format!("{} bytes\n", report.bytes)));
-    Ok(Exit::Done)
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn meter(global: &Global, progress: &Arc<Progress>, done: &Arc<AtomicU64>, total: u64) -> Meter {
+    let (bytes, label) = (progress.clone(), progress.clone());
+    let done = done.clone();
+    Meter::showing(
+        global,
+        move || done.load(Ordering::Relaxed) + bytes.bytes.load(Ordering::Relaxed),
+        total,
+        move || {
+            let files = label.files.load(Ordering::Relaxed);
+            let path = String::from_utf8_lossy(&label.current_path()).into_owned();
+            if files > 0 { format!("{files} files  {path}") } else { path }
+        },
+    )
+}
+
+fn total(snapshot: &Snapshot, wanted: &[Wanted<'_>]) -> u64 {
+    let size = |item: &Wanted<'_>| match item {
+        Wanted::Whole(archive) => Some(archive.root.size),
+        Wanted::Tree(tree, selection) if selection.is_all() => {
+            files::live_bytes(snapshot, Path::new(tree.path.unwrap_or_default()))
+        }
+        Wanted::Tree(..) => None,
+    };
+    wanted.iter().map(size).sum::<Option<u64>>().unwrap_or(0)
+}
+
+/// Restores an image or stream under its name.
+fn whole(
+    reader: &Arc<ChunkReader>,
+    archive: &Archive,
+    directory: &Path,
+    choice: Choice,
+    done: &AtomicU64,
+    report: &mut Report,
+) -> Result<()> {
+    let mut name = archive.name.clone();
+    let taken = |name: &str| directory.join(name).symlink_metadata().is_ok();
+    if taken(&name) {
+        match choice.conflict {
+            ConflictPolicy::Skip => {
+                report.skipped += 1;
+                return Ok(());
+            }
+            ConflictPolicy::Replace => report.replaced += 1,
+            ConflictPolicy::Rename => {
+                let names = (1..).map(|number| match number {
+                    1 => format!("{}.restored", archive.name),
+                    _ => format!("{}.restored-{number}", archive.name),
+                });
+                name = names.into_iter().find(|name| !taken(name)).unwrap_or(name);
+                report.renamed.push((archive.name.clone(), name.clone()));
+            }
+            ConflictPolicy::Fail => {
+                return Err(Failure::Usage(format!(
+                    "{} exists: choose another directory, or say with --conflict whether to skip, replace or rename",
+                    directory.join(&name).display()
+                )));
+            }
+        }
+    }
+    // Under its own name only when it is whole.
+    let temporary = directory.join(format!(".relight-restore.{}.{name}", std::process::id()));
+    let path = directory.join(&name);
+    image::restore(
+        reader,
+        archive,
+        &temporary,
+        image::Target::NewFile,
+        image::After { check: choice.verify, sync: choice.sync },
+        done,
+        &cancel::flag(),
+    )?;
+    if let Err(error) = std::fs::rename(&temporary, &path) {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(Failure::Io(format!("put the restored image at {}", path.display()), error));
+    }
+    report.files += 1;
+    report.bytes += archive.root.size;
+    report.verified += u64::from(choice.verify);
+    Ok(())
+}
+
+/// Writes one image over a device or file.
+fn onto(
+    global: &Global,
+    options: &Options,
+    reader: &Arc<ChunkReader>,
+    snapshot: &Snapshot,
+    wanted: &[Wanted<'_>],
+    device: &Path,
+) -> Result<Report> {
+    let [Wanted::Whole(archive)] = wanted else {
+        return Err(Failure::Usage("--onto takes exactly one image: name it".into()));
+    };
+    let began = Instant::now();
+    let done = Arc::new(AtomicU64::new(0));
+    let meter = Meter::start(global, done.clone(), archive.root.size, String::new);
+    let after = image::After { check: !options.no_verify, sync: true };
+    image::restore(reader, archive, device, image::Target::Overwrite, after, &done, &cancel::flag())?;
+    drop(meter);
+    Ok(Report {
+        snapshot: snapshot.id.to_string(),
+        target: device.display().to_string(),
+        files: 1,
+        bytes: archive.root.size,
+        verified: u64::from(!options.no_verify),
+        seconds: began.elapsed().as_secs_f64(),
+        ..Report::default()
+    })
+}
+
+impl Report {
+    fn add(&mut self, tree: &Tree<'_>, restored: &RestoreReport) {
+        let name = |path: &[u8]| format!("{}/{}", tree.name, String::from_utf8_lossy(path));
+        self.files += restored.files;
+        self.directories += restored.directories;
+        self.bytes += restored.bytes;
+        self.complete += restored.complete;
+        self.skipped += restored.skipped;
+        self.replaced += restored.replaced;
+        self.verified += restored.verified;
+        let renamed = restored.renamed.iter();
+        self.renamed.extend(renamed.map(|(path, new)| (name(path), String::from_utf8_lossy(new).into_owned())));
+        self.problem_count += restored.losses.total() + restored.not_found.len() as u64;
+        let lost = |loss: &relight_pxar::fs::extract::Loss| {
+            let detail = if loss.detail.is_empty() { String::new() } else { format!(" ({})", loss.detail) };
+            format!("{}: {}{detail}", name(&loss.path), loss.kind)
+        };
+        self.problems.extend(restored.losses.iter().map(lost));
+        self.problems.extend(restored.not_found.iter().map(|path| format!("{}: not in the snapshot", name(path))));
+    }
+}
+
+fn words(report: &Report, out: &mut String) {
+    let span = Duration::from_secs_f64(report.seconds);
+    let elapsed = TimeSpan(Duration::from_millis(span.as_millis() as u64));
+    let rate = Rate::of(report.bytes, span).map_or(String::new(), |rate| format!(", {rate}"));
+    out.push_str(&format!(
+        "Restored {} files and {} directories, {} in {elapsed}{rate}, to {}\n",
+        report.files,
+        report.directories,
+        ByteSize(report.bytes),
+        report.target
+    ));
+    if report.verified > 0 {
+        out.push_str(&format!("  {} files read back and found as they were written\n", report.verified));
+    }
+    for (count, what) in [
+        (report.complete, "were complete already"),
+        (report.skipped, "left out because something exists under their name"),
+        (report.replaced, "took the place of something else"),
+        (report.renamed.len() as u64, "restored under another name"),
+    ] {
+        if count > 0 {
+            out.push_str(&format!("  {count} {what}\n"));
+        }
+    }
+    for problem in report.problems.iter().take(50) {
+        out.push_str(&format!("  not restored as it was saved: {problem}\n"));
+    }
+    if report.problem_count > 50 {
+        out.push_str(&format!("  and {} more\n", report.problem_count - 50));
+    }
 }
