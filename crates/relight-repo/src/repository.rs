@@ -29,6 +29,10 @@ pub struct OpenOptions {
     pub host: String,
     /// Threads that compress, seal and open.
     pub threads: usize,
+    /// A data pack is full at this size in bytes.
+    pub data_pack: usize,
+    /// A metadata pack is full at this size in bytes.
+    pub metadata_pack: usize,
 }
 
 impl OpenOptions {
@@ -41,6 +45,8 @@ impl OpenOptions {
             clock: Arc::new(SystemClock),
             host,
             threads,
+            data_pack: 24 << 20,
+            metadata_pack: 8 << 20,
         }
     }
 }
@@ -173,6 +179,8 @@ impl Repository {
         let listed = self.storage.list(snapshot::PREFIX)?;
         Ok(listed
             .iter()
+            // An empty object makes a name void: a writer that was given up intended to publish under it.
+            .filter(|object| object.size > 0)
             .filter_map(|object| Snapshot::parse_key(&object.key))
             .collect())
     }

@@ -273,6 +273,7 @@ impl ArchiveWriter {
         if buffer.len() == CHUNK_BUFFER {
             self.pipeline.buffers.give(buffer);
         }
+        self.pipeline.note_root(root.id);
         Ok(Archive {
             name: self.name,
             kind: self.progress.kind,

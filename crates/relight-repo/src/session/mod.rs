@@ -7,8 +7,8 @@ mod pipeline;
 mod pool;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use relight_keys::ObjectKind;
@@ -17,14 +17,14 @@ pub use archive::{ArchiveWriter, IMAGE_CHUNK};
 
 use crate::cdc::GearTable;
 use crate::error::{RepoError, Result};
-use crate::id::{ChunkId, SnapshotId};
+use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::PackState;
 use crate::pack::PackKind;
 use crate::read::ChunkReader;
 use crate::repository::Repository;
 use crate::sealed;
 use crate::snapshot::{Archive, ArchiveKind, Figures, Snapshot, SnapshotSpec};
-use crate::storage::PutOptions;
+use crate::storage::{PutOptions, StorageError};
 use crate::tree::TreeReader;
 use announce::{Intent, Presence};
 use pipeline::{Pipeline, Threads};
@@ -47,7 +47,8 @@ impl Session {
         let presence = Presence::announce(repository.clone())?;
         repository.refresh()?;
         let table = GearTable::new(&repository.keys().secret("content-defined chunking v1"));
-        let (pipeline, threads) = Pipeline::start(repository.clone(), cancelled);
+        let (pipeline, threads) =
+            Pipeline::start(repository.clone(), cancelled, presence.pulse().clone());
         Ok(Self {
             repository,
             presence,
@@ -96,7 +97,7 @@ impl Session {
             roots: archives.iter().map(|archive| archive.root).collect(),
         };
         // From here to the publication a collection that gives this session up keeps what the intent names.
-        self.presence.intend(&intent)?;
+        let intended = self.presence.intend(&intent)?;
         self.rescue(&archives)?;
         self.presence.check()?;
 
@@ -104,14 +105,17 @@ impl Session {
         figures.logical = archives.iter().map(|archive| archive.root.size).sum();
         let snapshot = Snapshot::new(id, spec, archives, self.began, self.repository.now(), figures);
         crate::retention::lock_before_publication(&self.repository, &snapshot)?;
-        self.store(&snapshot)?;
-        if !self.presence.is_intent_kept()? {
-            // So much later that a collection cleared the intent away: its packs may be gone.
-            self.repository.storage().delete(&Snapshot::key(id))?;
-            return Err(RepoError::SessionEvicted);
+        match self.store(&snapshot) {
+            Ok(()) => Ok(snapshot),
+            Err(
+                error @ RepoError::Storage(StorageError::Unavailable { .. } | StorageError::Io { .. }),
+            ) => {
+                // It may have been written, or be written yet.
+                intended.keep();
+                Err(error)
+            }
+            Err(error) => Err(error),
         }
-        self.presence.fulfil()?;
-        Ok(snapshot)
     }
 
     fn store(&self, snapshot: &Snapshot) -> Result<()> {
@@ -128,25 +132,36 @@ impl Session {
             class: None,
             retain_until: crate::retention::object_lock(repository, snapshot),
         };
-        Ok(repository.storage().put_new(&key, &[&sealed], &options)?)
+        match repository.storage().put_new(&key, &[&sealed], &options) {
+            Err(error) if error.is_already_exists() => {
+                // Either an attempt whose answer was lost wrote it, or a collection that waited for days made the
+                // name void before it cleared the intent away.
+                if repository.storage().get(&key)? == sealed {
+                    Ok(())
+                } else {
+                    Err(RepoError::SessionEvicted)
+                }
+            }
+            other => Ok(other?),
+        }
     }
 
-    /// Stores again what was found in packs that have been condemned since.
+    /// Stores again what lies in packs that have been condemned since. The intent must be in storage.
     fn rescue(&self, archives: &[Archive]) -> Result<()> {
         let states = self.repository.refresh_states()?;
-        let reused = self
-            .pipeline
-            .reused
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
-        if !reused
-            .iter()
-            .any(|pack| states.get(pack).is_some_and(|state| *state > PackState::Live))
-        {
+        let condemned = |packs: &HashSet<PackId>| {
+            packs
+                .iter()
+                .any(|pack| states.get(pack).is_some_and(|state| *state > PackState::Live))
+        };
+        // Of an archive that another session wrote it is not known in which packs it lies.
+        let foreign = |archive: &Archive| {
+            archive.root.id != ChunkId::ZEROS && !lock(&self.pipeline.roots).contains(&archive.root.id)
+        };
+        if !condemned(&lock(&self.pipeline.used)) && !archives.iter().any(foreign) {
             return Ok(());
         }
-        tracing::info!("packs were condemned while this session ran; what it needs of them is stored again");
+        tracing::info!("what this session needs of packs that were condemned while it ran is stored again");
         self.repository.refresh()?;
         let reader = ChunkReader::new(self.repository.clone())?;
         let mut seen = HashSet::new();
@@ -187,9 +202,14 @@ impl Session {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.pipeline.has_failed() {
+        // After it was given up its packs may be gone: nothing may speak of them any more.
+        if !self.pipeline.has_failed() && self.presence.check().is_ok() {
             // Cancelled or given up by its owner: what is stored already need not be stored again.
             let _ = self.pipeline.flush();
         }

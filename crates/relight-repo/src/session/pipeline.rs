@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::announce::Pulse;
 use super::archive::Progress;
 use super::pool::Pool;
 use crate::error::{RepoError, Result};
@@ -23,12 +24,8 @@ use crate::repository::Repository;
 use crate::snapshot::Figures;
 use crate::storage::PutOptions;
 
-/// A data pack is full at this size.
-const DATA_PACK: usize = 24 << 20;
-/// A metadata pack is full at this size.
-const METADATA_PACK: usize = 8 << 20;
 /// The memory of a pack: what it holds when it is full and one chunk of the usual size more.
-const PACK_BUFFER: usize = 30 << 20;
+const PACK_SPARE: usize = 6 << 20;
 /// Size of a chunk buffer.
 pub(crate) const CHUNK_BUFFER: usize = 4 << 20;
 /// An index segment is written when this many bytes of packs wait for one: what a crash makes invisible.
@@ -71,8 +68,11 @@ pub(crate) struct Pipeline {
     pub repository: Arc<Repository>,
     pub buffers: Pool<Vec<u8>>,
     pub counters: Counters,
-    /// Packs that chunks were found in: none of them may be condemned when the snapshot is published.
-    pub reused: Mutex<HashSet<PackId>>,
+    /// Packs that chunks were found in or written to: none of them may be condemned when a snapshot is published.
+    pub used: Mutex<HashSet<PackId>>,
+    /// Chunk lists that this session has written.
+    pub roots: Mutex<HashSet<ChunkId>>,
+    pulse: Arc<Pulse>,
     pack_buffers: Pool<PackBuffer>,
     /// Chunks that are in a pack of this session but in no segment yet.
     under_way: [Mutex<HashSet<ChunkId>>; SHARDS],
@@ -110,16 +110,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pipeline {
     /// Starts the threads of a pipeline.
-    pub fn start(repository: Arc<Repository>, cancelled: Arc<AtomicBool>) -> (Arc<Self>, Threads) {
+    pub fn start(
+        repository: Arc<Repository>,
+        cancelled: Arc<AtomicBool>,
+        pulse: Arc<Pulse>,
+    ) -> (Arc<Self>, Threads) {
         let count = repository.options().threads.max(1);
+        let buffer = repository.options().data_pack.max(repository.options().metadata_pack) + PACK_SPARE;
         let (jobs, job_queue) = crossbeam_channel::bounded(count + 2);
         let (finished, pack_queue) = crossbeam_channel::bounded(1);
         let pipeline = Arc::new(Self {
             repository,
             buffers: Pool::new(2 * count + 4, || vec![0; CHUNK_BUFFER]),
             counters: Counters::default(),
-            reused: Mutex::default(),
-            pack_buffers: Pool::new(count + WRITERS + 2, || PackBuffer::new(PACK_BUFFER)),
+            used: Mutex::default(),
+            roots: Mutex::default(),
+            pulse,
+            pack_buffers: Pool::new(count + WRITERS + 2, move || PackBuffer::new(buffer)),
             under_way: Default::default(),
             open: Default::default(),
             finished: Mutex::new(Some(finished)),
@@ -237,7 +244,7 @@ impl Pipeline {
         }
         match self.repository.index().writable(id) {
             Some(place) => {
-                lock(&self.reused).insert(place.pack.id);
+                lock(&self.used).insert(place.pack.id);
                 true
             }
             None => lock(self.shard(id)).contains(id),
@@ -250,8 +257,8 @@ impl Pipeline {
 
     fn append(&self, kind: PackKind, id: ChunkId, data: &[u8]) -> Result<()> {
         let (slot, full) = match kind {
-            PackKind::Data => (&self.open[0], DATA_PACK),
-            PackKind::Metadata => (&self.open[1], METADATA_PACK),
+            PackKind::Data => (&self.open[0], self.repository.options().data_pack),
+            PackKind::Metadata => (&self.open[1], self.repository.options().metadata_pack),
         };
         let taken = lock(slot).pop();
         let mut open = match taken {
@@ -312,6 +319,10 @@ impl Pipeline {
         repository
             .storage()
             .put(&pack.kind.key(pack.id), &pack.parts(), &options)?;
+        let percent = repository.settings().parity_percent;
+        if percent > 0 {
+            crate::parity::store(repository, pack.id, pack.kind, &pack.parts(), percent)?;
+        }
         let key = repository.keys().current().id();
         let line = PackLine {
             id: pack.id,
@@ -321,6 +332,7 @@ impl Pipeline {
         };
         let (buffer, records) = pack.into_buffer();
         self.pack_buffers.give(buffer);
+        lock(&self.used).insert(line.id);
         let mut unindexed = lock(&self.unindexed);
         unindexed.bytes += line.size;
         unindexed.segment.add_pack(line, &records);
@@ -336,6 +348,8 @@ impl Pipeline {
         if segment.packs.is_empty() {
             return Ok(());
         }
+        // Nobody may come to rely on packs that a collection has meanwhile deleted.
+        self.pulse.check()?;
         segment.sort();
         let repository = &self.repository;
         let id = SegmentId::random()?;
@@ -374,6 +388,11 @@ impl Pipeline {
         }
         let rest = std::mem::take(&mut *lock(&self.unindexed));
         self.store_segment(rest.segment)
+    }
+
+    /// Takes note of a chunk list whose chunks all lie in [`Self::used`] packs.
+    pub fn note_root(&self, root: ChunkId) {
+        lock(&self.roots).insert(root);
     }
 
     /// The figures so far.
