@@ -56,6 +56,9 @@ enum Action {
     /// Check that a restored tree is the same as its source.
     #[command(hide = true)]
     CheckRestored { source: PathBuf, target: PathBuf },
+    /// Check that a disk image was restored.
+    #[command(hide = true)]
+    CheckRestoredImage { source: PathBuf, target: PathBuf },
     /// Check that one file was restored.
     #[command(hide = true)]
     CheckRestoredFile { source: PathBuf, target: PathBuf },
@@ -124,6 +127,9 @@ pub fn run() -> Result<ExitCode> {
         Action::Change { data, root, scale } => print_json(&data.change(&root, scale)?),
         Action::CheckRestored { source, target } => {
             same::check(&source, &same::restored_root(&source, &target)).map(|()| ExitCode::SUCCESS)
+        }
+        Action::CheckRestoredImage { source, target } => {
+            same::check_image(&source, &target).map(|()| ExitCode::SUCCESS)
         }
         Action::CheckRestoredFile { source, target } => {
             same::check_one(&source, &target).map(|()| ExitCode::SUCCESS)

@@ -40,7 +40,6 @@ impl Cost {
 ///
 /// When it cannot be started, or ends with anything but success; the end of its output is in the error.
 pub fn run(command: &mut Command, log: &Path) -> Result<Cost> {
-    let shown = || format!("{command:?}", command = command_line(command));
     let output = File::options()
         .create(true)
         .append(true)
@@ -50,7 +49,7 @@ pub fn run(command: &mut Command, log: &Path) -> Result<Cost> {
     let for_errors = output
         .try_clone()
         .doing(|| "duplicate the log's descriptor".to_owned())?;
-    let shown_command = shown();
+    let shown_command = command_line(command);
     command.stdin(Stdio::null()).stdout(output).stderr(for_errors);
     let started = Instant::now();
     let child = command.spawn().doing(|| format!("start {shown_command}"))?;

@@ -84,6 +84,30 @@ pub fn check_one(source: &Path, restored: &Path) -> Result<()> {
     )))
 }
 
+/// Fails unless `restored` holds, at any depth and under any name, one file, with the content of the image `source`.
+/// Tools that save a disk as a disk and not as a file keep neither its name nor its times.
+pub fn check_image(source: &Path, restored: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    let mut directories = vec![restored.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for name in names(&directory)? {
+            let path = directory.join(name);
+            if metadata(&path)?.is_dir() {
+                directories.push(path)
+            } else {
+                files.push(path)
+            }
+        }
+    }
+    match files.as_slice() {
+        [only] => check_content(source, only, &mut (vec![0; 1 << 20], vec![0; 1 << 20])),
+        others => Err(Failure::new(format!(
+            "{} files were restored instead of one image",
+            others.len()
+        ))),
+    }
+}
+
 fn names(directory: &Path) -> Result<BTreeSet<OsString>> {
     let doing = || format!("list {}", directory.display());
     fs::read_dir(directory)
@@ -184,6 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn an_image_may_have_another_name_but_no_other_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, restored) = (dir.path().join("disk.raw"), dir.path().join("restored"));
+        fs::create_dir_all(restored.join("deep")).unwrap();
+        fs::write(&image, "content").unwrap();
+        fs::write(restored.join("deep/disk.img"), "content").unwrap();
+        check_image(&image, &restored).unwrap();
+        fs::write(restored.join("deep/disk.img"), "Content").unwrap();
+        assert!(check_image(&image, &restored).is_err());
+    }
+
+    #[test]
     fn every_difference_is_found() {
         let changes: [(&str, Change); 6] = [
             ("differs from its source", |root| {
@@ -211,6 +247,7 @@ mod tests {
             check(&left, &right).unwrap();
             check_one(&left.join("a/b/two"), &right).unwrap();
             change(&right);
+            assert!(check_image(&left.join("a/one"), &right).is_err());
             let failure = check(&left, &right).unwrap_err().to_string();
             assert!(failure.contains(expected), "{expected}: {failure}");
         }

@@ -225,24 +225,13 @@ impl<'a> Round<'a> {
             cost.wall.as_secs_f64(),
             (cost.user + cost.system).as_secs_f64()
         );
-        let checked = match step {
-            Step::Restore => in_child(
-                "check-restored",
-                &[source.root.as_os_str(), target.as_os_str()],
-                None,
-            )
-            .map(|_| ()),
-            Step::RestoreOne => match &small {
-                Some(small) => in_child(
-                    "check-restored-file",
-                    &[small.as_os_str(), target.as_os_str()],
-                    None,
-                )
-                .map(|_| ()),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+        let (action, original) = match (step, source.image, &small) {
+            (Step::Restore, Some(image), _) => ("check-restored-image", image),
+            (Step::Restore, None, _) => ("check-restored", source.root),
+            (Step::RestoreOne, _, Some(small)) => ("check-restored-file", small.as_path()),
+            _ => return Ok(()),
         };
+        let checked = in_child(action, &[original.as_os_str(), target.as_os_str()], None).map(drop);
         remove(&target)?;
         checked
     }
