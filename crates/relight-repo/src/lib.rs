@@ -9,6 +9,7 @@ pub mod id;
 pub mod index;
 pub mod keyring;
 pub mod pack;
+mod parity;
 pub mod read;
 pub mod repository;
 mod retention;
