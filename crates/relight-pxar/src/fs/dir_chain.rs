@@ -6,9 +6,10 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::stat::FileStat;
@@ -36,6 +37,14 @@ pub fn open_dir(dir: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
         Err(Errno::PERM) => openat(&dir, name, flags, Mode::empty()),
         result => result,
     }
+}
+
+/// Opens the directory a walk begins in. Symbolic links in the path are followed: it was the caller's choice.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    let real = path.canonicalize()?;
+    let name =
+        CString::new(real.into_os_string().into_encoded_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(open_dir(CWD, &name)?)
 }
 
 impl<H: AsFd + From<OwnedFd>> DirChain<H> {
@@ -131,7 +140,7 @@ impl<H: AsFd + From<OwnedFd>> DirChain<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{CWD, mkdirat};
+    use rustix::fs::mkdirat;
 
     #[test]
     fn a_chain_of_thousands_goes_down_and_up_again() {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod capture;
+pub mod compare;
 pub mod dir_chain;
 pub mod extract;
 pub mod inode_flags;

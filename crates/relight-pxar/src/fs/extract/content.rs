@@ -4,7 +4,6 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::items::Items;
-use super::shared::Shared;
 use super::source::{ContentSource, Piece};
 use crate::entry::ContentPlace;
 use crate::format::HEADER_SIZE;
@@ -15,7 +14,7 @@ const BLOCK: usize = 256 * 1024;
 
 /// Why a content was not read to its end.
 #[derive(Debug)]
-pub(super) enum ContentFailure {
+pub(in crate::fs) enum ContentFailure {
     /// The archive does not have it.
     Archive(io::Error),
     /// It could not be written.
@@ -26,8 +25,8 @@ pub(super) enum ContentFailure {
 
 /// Hands the `size` bytes at `place` to `write`. For contents in the archive itself they must be those of the entry
 /// that `items` handed out last.
-pub(super) fn read(
-    shared: &Shared<'_>,
+pub(in crate::fs) fn read(
+    stopped: &dyn Fn() -> bool,
     items: &mut Items<'_>,
     source: Option<&mut (dyn ContentSource + '_)>,
     place: ContentPlace,
@@ -35,16 +34,18 @@ pub(super) fn read(
     write: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,
 ) -> Result<(), ContentFailure> {
     match (place, source) {
-        (ContentPlace::Inline { .. }, _) => read_inline(shared, items, size, write),
-        (ContentPlace::Payload { offset }, Some(source)) => read_payload(shared, source, offset, size, write),
-        (ContentPlace::Payload { .. }, None) => {
-            Err(ContentFailure::Archive(io::Error::other("the payload stream of the archive cannot be opened")))
+        (ContentPlace::Inline { .. }, _) => read_inline(stopped, items, size, write),
+        (ContentPlace::Payload { offset }, Some(source)) => {
+            read_payload(stopped, source, offset, size, write)
         }
+        (ContentPlace::Payload { .. }, None) => Err(ContentFailure::Archive(io::Error::other(
+            "the payload stream of the archive cannot be opened",
+        ))),
     }
 }
 
 fn read_inline(
-    shared: &Shared<'_>,
+    stopped: &dyn Fn() -> bool,
     items: &mut Items<'_>,
     size: u64,
     write: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,
@@ -52,10 +53,12 @@ fn read_inline(
     let mut buffer = vec![0; BLOCK.min(usize::try_from(size).unwrap_or(BLOCK))];
     let mut left = size;
     while left > 0 {
-        if shared.stopped() {
+        if stopped() {
             return Err(ContentFailure::Stopped);
         }
-        let count = items.inline(&mut buffer).map_err(|error| ContentFailure::Archive(io::Error::other(error)))?;
+        let count = items
+            .inline(&mut buffer)
+            .map_err(|error| ContentFailure::Archive(io::Error::other(error)))?;
         if count == 0 {
             return Err(ContentFailure::Archive(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -66,7 +69,7 @@ fn read_inline(
 }
 
 fn read_payload(
-    shared: &Shared<'_>,
+    stopped: &dyn Fn() -> bool,
     source: &mut dyn ContentSource,
     offset: u64,
     size: u64,
@@ -76,7 +79,7 @@ fn read_payload(
     let mut left = size;
     let mut failure = None;
     let result = source.read(offset..payload::end(offset, size), &mut |mut piece| {
-        if shared.stopped() {
+        if stopped() {
             failure = Some(ContentFailure::Stopped);
             return ControlFlow::Break(());
         }
@@ -91,7 +94,10 @@ fn read_payload(
             if let Some(header) = header.first_chunk::<16>()
                 && let Err(error) = payload::check_header(header, offset, size)
             {
-                failure = Some(ContentFailure::Archive(io::Error::new(io::ErrorKind::InvalidData, error)));
+                failure = Some(ContentFailure::Archive(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    error,
+                )));
                 return ControlFlow::Break(());
             }
             piece = Piece::Bytes(rest);
@@ -127,5 +133,8 @@ fn read_payload(
 }
 
 fn no_content(offset: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the payload stream holds something else at byte {offset}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the payload stream holds something else at byte {offset}"),
+    )
 }

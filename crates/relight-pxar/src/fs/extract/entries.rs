@@ -42,13 +42,35 @@ impl Restorer<'_, '_> {
         let fresh = level.is_fresh();
         let strip_acl = level.inherits_acl();
         let directory = Arc::clone(&level.directory);
-        let Item { name, position, metadata, kind } = item;
+        let Item {
+            name,
+            position,
+            metadata,
+            kind,
+        } = item;
         let name = c_name(&name);
-        if let ItemKind::Hardlink { target_position, target } = kind {
+        if let ItemKind::Hardlink {
+            target_position,
+            target,
+        } = kind
+        {
             let place = Place { name, replace: false };
             let path = self.path.clone();
-            let work = Work::Link { target_position, target, fresh };
-            self.push(Job { dir, place, path, directory, metadata, strip_acl, position, work });
+            let work = Work::Link {
+                target_position,
+                target,
+                fresh,
+            };
+            self.push(Job {
+                dir,
+                place,
+                path,
+                directory,
+                metadata,
+                strip_acl,
+                position,
+                work,
+            });
             return;
         }
         let place = if fresh {
@@ -70,8 +92,16 @@ impl Restorer<'_, '_> {
                     let place = Place { name, replace: false };
                     let shared = self.shared.as_ref();
                     let path = &self.path;
-                    Placing { shared, dir: dir.as_fd(), place: &place, path, directory: &directory, metadata: &metadata, strip_acl }
-                        .seal_later();
+                    Placing {
+                        shared,
+                        dir: dir.as_fd(),
+                        place: &place,
+                        path,
+                        directory: &directory,
+                        metadata: &metadata,
+                        strip_acl,
+                    }
+                    .seal_later();
                     return;
                 }
                 Ok(Conflict::Skip) => {
@@ -109,18 +139,28 @@ impl Restorer<'_, '_> {
             }
             ItemKind::File { size, content } => {
                 let mut bytes = Vec::with_capacity(size as usize);
-                let result = content::read(self.shared, items, source, content, size, &mut |piece| {
-                    match piece {
-                        Piece::Bytes(part) => bytes.extend_from_slice(part),
-                        Piece::Zeros(length) => bytes.resize(bytes.len() + length as usize, 0),
-                    }
-                    Ok(())
-                });
+                let result = content::read(
+                    &|| self.shared.stopped(),
+                    items,
+                    source,
+                    content,
+                    size,
+                    &mut |piece| {
+                        match piece {
+                            Piece::Bytes(part) => bytes.extend_from_slice(part),
+                            Piece::Zeros(length) => bytes.resize(bytes.len() + length as usize, 0),
+                        }
+                        Ok(())
+                    },
+                );
                 match result {
                     Ok(()) => Work::File(bytes),
                     Err(ContentFailure::Stopped) => return,
                     Err(ContentFailure::Archive(error) | ContentFailure::Write(error)) => {
-                        self.shared.report().losses.push(&self.path, LossKind::Content, error);
+                        self.shared
+                            .report()
+                            .losses
+                            .push(&self.path, LossKind::Content, error);
                         self.shared.misplace(position, None);
                         return;
                     }
@@ -129,7 +169,16 @@ impl Restorer<'_, '_> {
             kind => Work::Other(kind),
         };
         let path = self.path.clone();
-        self.push(Job { dir, place, path, directory, metadata, strip_acl, position, work });
+        self.push(Job {
+            dir,
+            place,
+            path,
+            directory,
+            metadata,
+            strip_acl,
+            position,
+            work,
+        });
     }
 
     fn passed_over(&self, kind: &ItemKind) {
@@ -154,7 +203,7 @@ fn write_large(
     let shared = placing.shared;
     let (file, temporary) = placing.create_file().map_err(ContentFailure::Write)?;
     let mut writer = SparseWriter::new(&file, shared.options.verify);
-    content::read(shared, items, source, content, size, &mut |piece| {
+    content::read(&|| shared.stopped(), items, source, content, size, &mut |piece| {
         let length = match piece {
             Piece::Bytes(bytes) => bytes.len() as u64,
             Piece::Zeros(length) => length,
@@ -177,7 +226,11 @@ fn lose(placing: &Placing<'_, '_>, position: u64, failure: ContentFailure) {
     placing.shared.misplace(position, None);
     match failure {
         ContentFailure::Archive(error) => {
-            placing.shared.report().losses.push(placing.path, LossKind::Content, error);
+            placing
+                .shared
+                .report()
+                .losses
+                .push(placing.path, LossKind::Content, error);
         }
         ContentFailure::Write(error) => placing.lose(&error),
         ContentFailure::Stopped => {}

@@ -13,7 +13,7 @@ use crate::read_at::ReadAt;
 
 /// An entry, owned.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(in crate::fs) struct Item {
     /// Name in its directory; empty for the root.
     pub name: Vec<u8>,
     /// Where it lies in the archive: names it as long as the archive exists, and rises.
@@ -25,7 +25,7 @@ pub(super) struct Item {
 
 /// What an entry is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ItemKind {
+pub(in crate::fs) enum ItemKind {
     Directory,
     File { size: u64, content: ContentPlace },
     Symlink { target: Vec<u8> },
@@ -37,7 +37,8 @@ pub(super) enum ItemKind {
 
 /// A step through the archive.
 #[derive(Debug)]
-pub(super) enum Step {
+#[expect(clippy::large_enum_variant, reason = "there is only one of it at a time")]
+pub(in crate::fs) enum Step {
     /// An entry, and how its path stands to the selection. Behind a directory come the steps within it.
     Entry(Item, Standing),
     /// The end of the directory entered last.
@@ -45,7 +46,7 @@ pub(super) enum Step {
 }
 
 /// Steps through the entries of an archive that are wanted or above something wanted.
-pub(super) enum Items<'a> {
+pub(in crate::fs) enum Items<'a> {
     Sequential(Box<Decoder<Box<dyn Read + 'a>>>),
     Random(RandomItems<'a>),
 }
@@ -54,7 +55,7 @@ pub(super) enum Items<'a> {
 type Child = (Box<[u8]>, NodeId);
 
 /// Looks wanted entries up.
-pub(super) struct RandomItems<'a> {
+pub(in crate::fs) struct RandomItems<'a> {
     accessor: Accessor<&'a dyn ReadAt>,
     /// What is left of each open directory, in reverse.
     levels: Vec<Vec<Child>>,
@@ -68,13 +69,19 @@ fn own(kind: &EntryKind<'_>) -> ItemKind {
     match *kind {
         EntryKind::Directory => ItemKind::Directory,
         EntryKind::File { size, content } => ItemKind::File { size, content },
-        EntryKind::Symlink { target } => ItemKind::Symlink { target: target.to_vec() },
+        EntryKind::Symlink { target } => ItemKind::Symlink {
+            target: target.to_vec(),
+        },
         EntryKind::Device { major, minor } => ItemKind::Device { major, minor },
         EntryKind::Fifo => ItemKind::Fifo,
         EntryKind::Socket => ItemKind::Socket,
-        EntryKind::Hardlink { target_position, target } => {
-            ItemKind::Hardlink { target_position, target: target.to_vec() }
-        }
+        EntryKind::Hardlink {
+            target_position,
+            target,
+        } => ItemKind::Hardlink {
+            target_position,
+            target: target.to_vec(),
+        },
     }
 }
 
@@ -125,7 +132,9 @@ impl<'a> Items<'a> {
     pub fn inline(&mut self, buffer: &mut [u8]) -> Result<usize, DecodeError> {
         match self {
             Self::Sequential(decoder) => decoder.read_content(buffer),
-            Self::Random(_) => Err(DecodeError::WrongKind("contents of a version 1 archive are read in order")),
+            Self::Random(_) => Err(DecodeError::WrongKind(
+                "contents of a version 1 archive are read in order",
+            )),
         }
     }
 }
@@ -170,7 +179,9 @@ impl RandomItems<'_> {
             let (name, id) = if !std::mem::replace(&mut self.started, true) {
                 (Vec::new(), self.accessor.root_id())
             } else {
-                let Some(level) = self.levels.last_mut() else { return Ok(None) };
+                let Some(level) = self.levels.last_mut() else {
+                    return Ok(None);
+                };
                 match level.pop() {
                     Some((name, id)) => (name.into_vec(), id),
                     None => {
@@ -197,7 +208,12 @@ impl RandomItems<'_> {
                 self.levels.push(children);
                 self.path = path;
             }
-            let item = Item { name, position: node.position(), metadata: node.metadata()?, kind: own(&node.kind()) };
+            let item = Item {
+                name,
+                position: node.position(),
+                metadata: node.metadata()?,
+                kind: own(&node.kind()),
+            };
             return Ok(Some(Step::Entry(item, standing)));
         }
     }
@@ -213,7 +229,11 @@ impl RandomItems<'_> {
         let directory = self.accessor.directory(node)?;
         let child = |node: Node| (node.name().into(), node.id());
         if standing == Standing::Inside {
-            return self.accessor.children(&directory)?.map(|node| Ok(child(node?))).collect();
+            return self
+                .accessor
+                .children(&directory)?
+                .map(|node| Ok(child(node?)))
+                .collect();
         }
         let mut nodes = Vec::new();
         for name in selection.names_in(path) {

@@ -77,7 +77,11 @@ pub(super) fn work<'a>(shared: &Shared<'a>, pool: &Pool<Job<'a>>) {
             return;
         }
         match &job.work {
-            Work::Link { target_position, target, fresh } => {
+            Work::Link {
+                target_position,
+                target,
+                fresh,
+            } => {
                 pool.wait_for_turn(number);
                 linker.link(shared, &job, *target_position, target, *fresh);
             }

@@ -41,13 +41,20 @@ pub(super) fn restore(shared: &Shared<'_>, source: &dyn ArchiveSource) -> Result
     let mut content = source.content().ok();
     let everything = Selection::all();
     while !wanted.is_empty() && !shared.stopped() {
-        let Some(step) = items.next(&everything)? else { break };
+        let Some(step) = items.next(&everything)? else {
+            break;
+        };
         let Step::Entry(item, _) = step else { continue };
-        let Some(links) = wanted.remove(&item.position) else { continue };
+        let Some(links) = wanted.remove(&item.position) else {
+            continue;
+        };
         restore_group(shared, &item, links, &mut items, content.as_deref_mut());
     }
     for link in wanted.into_values().flatten() {
-        let error = io::Error::new(io::ErrorKind::InvalidData, "the archive has no entry where the link points");
+        let error = io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the archive has no entry where the link points",
+        );
         shared.lose(&link.path, LossKind::Object, &error);
     }
     Ok(())
@@ -65,7 +72,15 @@ fn restore_group(
     for link in links {
         let result = find(shared.root.as_fd(), &link.directory).and_then(|dir| {
             let before = FileStat::of(&dir)?;
-            let result = restore_one(shared, item, &link, &dir, &mut first, items, source.as_deref_mut());
+            let result = restore_one(
+                shared,
+                item,
+                &link,
+                &dir,
+                &mut first,
+                items,
+                source.as_deref_mut(),
+            );
             // The directory was complete, and is to look so again.
             let mut problems = Vec::new();
             apply_time(Target::Open(dir.as_fd()), before.mtime, &mut problems);
@@ -95,7 +110,10 @@ fn restore_one(
         Conflict::Put(place) => place,
         Conflict::Complete => {
             add(&shared.counters.complete, 1);
-            first.get_or_insert(First { dir: dir.try_clone()?, name });
+            first.get_or_insert(First {
+                dir: dir.try_clone()?,
+                name,
+            });
             return Ok(());
         }
         Conflict::Skip => {
@@ -123,7 +141,10 @@ fn restore_one(
     }
     write(&placing, item, items, source)?;
     let Place { name, .. } = place;
-    *first = Some(First { dir: dir.try_clone()?, name });
+    *first = Some(First {
+        dir: dir.try_clone()?,
+        name,
+    });
     Ok(())
 }
 
@@ -142,7 +163,9 @@ fn write(
     };
     let (file, temporary) = placing.create_file()?;
     let mut writer = SparseWriter::new(&file, shared.options.verify);
-    match content::read(shared, items, source, content, size, &mut |piece| writer.write(piece)) {
+    match content::read(&|| shared.stopped(), items, source, content, size, &mut |piece| {
+        writer.write(piece)
+    }) {
         Ok(()) => {}
         Err(ContentFailure::Archive(error)) => {
             shared.lose(placing.path, LossKind::Content, &error);
@@ -167,7 +190,12 @@ fn copy(placing: &Placing<'_, '_>, first: &First, item: &Item) -> io::Result<()>
         return placing.put_other(&item.kind);
     }
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-    let from = rustix::fs::openat(&first.dir, first.name.as_c_str(), flags, rustix::fs::Mode::empty())?;
+    let from = rustix::fs::openat(
+        &first.dir,
+        first.name.as_c_str(),
+        flags,
+        rustix::fs::Mode::empty(),
+    )?;
     let mut from = File::from(from);
     from.rewind()?;
     let (mut file, temporary) = placing.create_file()?;

@@ -33,7 +33,14 @@ enum Linked {
 impl Linker {
     /// Gives a file of the archive, which is done by now, a further name. Where its first name is not in the target, the
     /// link is kept for the end.
-    pub fn link(&mut self, shared: &Shared<'_>, job: &Job<'_>, target_position: u64, target: &[u8], fresh: bool) {
+    pub fn link(
+        &mut self,
+        shared: &Shared<'_>,
+        job: &Job<'_>,
+        target_position: u64,
+        target: &[u8],
+        fresh: bool,
+    ) {
         match self.try_link(shared, job, target_position, target, fresh) {
             Ok(Linked::Made) => {
                 add(&shared.counters.hardlinks, 1);
@@ -76,7 +83,9 @@ impl Linker {
         let Ok(target_dir) = self.directory(shared, shared.place_of_directory(directory)) else {
             return Ok(Linked::NotYet);
         };
-        let Ok(target_stat) = FileStat::at(target_dir, &name) else { return Ok(Linked::NotYet) };
+        let Ok(target_stat) = FileStat::at(target_dir, &name) else {
+            return Ok(Linked::NotYet);
+        };
         if target_stat.is_dir() {
             return Ok(Linked::NotYet);
         }
@@ -114,18 +123,37 @@ impl Linker {
             let fd = find(shared.root.as_fd(), &path)?;
             self.last = Some((path, fd));
         }
-        self.last.as_ref().map(|(_, fd)| fd.as_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.last
+            .as_ref()
+            .map(|(_, fd)| fd.as_fd())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 /// Links the object `name` in `target_dir` to its further place.
-pub(super) fn make_link(placing: &Placing<'_, '_>, target_dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub(super) fn make_link(
+    placing: &Placing<'_, '_>,
+    target_dir: BorrowedFd<'_>,
+    name: &CStr,
+) -> io::Result<()> {
     let place = placing.place;
     if !place.replace {
         // A link is there whole or not at all, so it needs no temporary name.
-        return Ok(linkat(target_dir, name, placing.dir, place.name.as_c_str(), AtFlags::empty())?);
+        return Ok(linkat(
+            target_dir,
+            name,
+            placing.dir,
+            place.name.as_c_str(),
+            AtFlags::empty(),
+        )?);
     }
     let temporary = placing.shared.temporary();
-    linkat(target_dir, name, placing.dir, temporary.as_c_str(), AtFlags::empty())?;
+    linkat(
+        target_dir,
+        name,
+        placing.dir,
+        temporary.as_c_str(),
+        AtFlags::empty(),
+    )?;
     placing.settle(Temporary::new(placing.dir, temporary))
 }

@@ -12,9 +12,9 @@
 //! **Order.** A directory gets its metadata when everything in it is done, append-only and immutable are set at the
 //! very end.
 
-mod content;
+pub(in crate::fs) mod content;
 mod entries;
-mod items;
+pub(in crate::fs) mod items;
 mod jobs;
 mod late;
 mod links;
@@ -25,7 +25,7 @@ mod restore;
 mod selection;
 mod shared;
 mod source;
-mod sparse;
+pub(in crate::fs) mod sparse;
 mod target;
 mod verify;
 

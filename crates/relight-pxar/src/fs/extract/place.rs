@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fremovexattr, makedev, mknodat, openat, readlinkat, renameat,
-    renameat_with, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fremovexattr, makedev, mknodat, openat, readlinkat,
+    renameat, renameat_with, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -45,7 +45,13 @@ pub(super) enum Conflict {
 
 /// Whether what is on disk is what an earlier run of the same restore left complete: right kind, size or target, and
 /// time. The time is set after everything else and before the object gets its name, so it speaks for all of it.
-pub(super) fn is_complete(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat, kind: &ItemKind, metadata: &Metadata) -> bool {
+pub(super) fn is_complete(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &FileStat,
+    kind: &ItemKind,
+    metadata: &Metadata,
+) -> bool {
     if stat.mode & mode::TYPE != metadata.mode & mode::TYPE || stat.mtime != metadata.mtime {
         return false;
     }
@@ -65,7 +71,11 @@ pub(super) fn is_complete(dir: BorrowedFd<'_>, name: &CStr, stat: &FileStat, kin
 /// The name something gets that finds its own taken: the `attempt`th from 1 on. Long names lose their end, so that the
 /// new one is no longer than 255 bytes.
 fn other_name(name: &CStr, attempt: u32) -> CString {
-    let suffix = if attempt == 1 { ".restored".to_string() } else { format!(".restored-{attempt}") };
+    let suffix = if attempt == 1 {
+        ".restored".to_string()
+    } else {
+        format!(".restored-{attempt}")
+    };
     let mut bytes = name.to_bytes().to_vec();
     bytes.truncate(255 - suffix.len());
     bytes.extend_from_slice(suffix.as_bytes());
@@ -88,8 +98,15 @@ pub(super) fn resolve(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
-    let free = |name: &CStr| Conflict::Put(Place { name: name.to_owned(), replace: false });
-    let Some(stat) = look(name)? else { return Ok(free(name)) };
+    let free = |name: &CStr| {
+        Conflict::Put(Place {
+            name: name.to_owned(),
+            replace: false,
+        })
+    };
+    let Some(stat) = look(name)? else {
+        return Ok(free(name));
+    };
     if shared.options.resume && is_complete(name, &stat) {
         return Ok(Conflict::Complete);
     }
@@ -104,12 +121,16 @@ pub(super) fn resolve(
                 add(&shared.counters.replaced, 1);
                 Ok(free(name))
             }
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "a directory that is not empty has its name"))
-            }
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(io::Error::new(
+                io::ErrorKind::DirectoryNotEmpty,
+                "a directory that is not empty has its name",
+            )),
             Err(error) => Err(error.into()),
         },
-        ConflictPolicy::Replace => Ok(Conflict::Put(Place { name: name.to_owned(), replace: true })),
+        ConflictPolicy::Replace => Ok(Conflict::Put(Place {
+            name: name.to_owned(),
+            replace: true,
+        })),
         ConflictPolicy::Rename => {
             for attempt in 1..=MAX_ATTEMPTS {
                 let other = other_name(name, attempt);
@@ -118,11 +139,16 @@ pub(super) fn resolve(
                         shared.report().add_renamed(path, other.to_bytes());
                         return Ok(free(&other));
                     }
-                    Some(stat) if shared.options.resume && is_complete(&other, &stat) => return Ok(Conflict::Complete),
+                    Some(stat) if shared.options.resume && is_complete(&other, &stat) => {
+                        return Ok(Conflict::Complete);
+                    }
                     Some(_) => {}
                 }
             }
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a thousand other names are taken too"))
+            Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a thousand other names are taken too",
+            ))
         }
     }
 }
@@ -145,7 +171,12 @@ impl<'s> Placing<'s, '_> {
     /// Creates an empty regular file.
     pub fn create_file(&self) -> io::Result<(File, Temporary<'s>)> {
         let name = self.shared.temporary();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = OFlags::RDWR
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | OFlags::NOCTTY;
         let file = File::from(openat(self.dir, name.as_c_str(), flags, Mode::RUSR | Mode::WUSR)?);
         let temporary = Temporary::new(self.dir, name);
         let mut problems = Vec::new();
@@ -171,14 +202,25 @@ impl<'s> Placing<'s, '_> {
     /// Creates a symbolic link, device, pipe or socket, completes it and gives it its name.
     pub fn put_other(&self, kind: &ItemKind) -> io::Result<()> {
         let name = self.shared.temporary();
-        let node = |file_type, device| mknodat(self.dir, name.as_c_str(), file_type, Mode::RUSR | Mode::WUSR, device);
+        let node = |file_type, device| {
+            mknodat(
+                self.dir,
+                name.as_c_str(),
+                file_type,
+                Mode::RUSR | Mode::WUSR,
+                device,
+            )
+        };
         match kind {
             ItemKind::Symlink { target } => symlinkat(target.as_slice(), self.dir, name.as_c_str())?,
             ItemKind::Fifo => node(FileType::Fifo, 0)?,
             ItemKind::Socket => node(FileType::Socket, 0)?,
             ItemKind::Device { major, minor } => {
                 let number = |number: u64| u32::try_from(number).map_err(|_| io::Error::from(Errno::INVAL));
-                node(FileType::from_raw_mode(self.metadata.mode), makedev(number(*major)?, number(*minor)?))?;
+                node(
+                    FileType::from_raw_mode(self.metadata.mode),
+                    makedev(number(*major)?, number(*minor)?),
+                )?;
             }
             ItemKind::Directory | ItemKind::File { .. } | ItemKind::Hardlink { .. } => {
                 return Err(io::ErrorKind::InvalidInput.into());
@@ -190,7 +232,9 @@ impl<'s> Placing<'s, '_> {
         let stat = FileStat::of(&handle)?;
         if stat.mode & mode::TYPE != self.metadata.mode & mode::TYPE || stat.nlink != 1 {
             // Somebody else put this here; it must not get an owner or permissions from us.
-            return Err(io::Error::other("another process changed it while it was being restored"));
+            return Err(io::Error::other(
+                "another process changed it while it was being restored",
+            ));
         }
         let mut problems = Vec::new();
         apply::apply(Target::Handle(handle.as_fd()), self.metadata, &mut problems);
@@ -225,8 +269,16 @@ impl<'s> Placing<'s, '_> {
     pub fn seal_later(&self) {
         if self.metadata.flags & SEALING != 0 {
             let place = join(self.directory, self.place.name.to_bytes());
-            let metadata = Metadata { flags: self.metadata.flags, mode: self.metadata.mode, ..Metadata::default() };
-            lock(&self.shared.seals).push(Seal { path: self.path.to_vec(), place, metadata });
+            let metadata = Metadata {
+                flags: self.metadata.flags,
+                mode: self.metadata.mode,
+                ..Metadata::default()
+            };
+            lock(&self.shared.seals).push(Seal {
+                path: self.path.to_vec(),
+                place,
+                metadata,
+            });
         }
     }
 

@@ -116,7 +116,10 @@ impl<T> Pool<T> {
             state.running.push(batch.number);
             drop(state);
             self.change.notify_all();
-            let done = Done { pool: self, number: batch.number };
+            let done = Done {
+                pool: self,
+                number: batch.number,
+            };
             for item in batch.items {
                 run(batch.number, item);
             }

@@ -59,7 +59,11 @@ impl Losses {
     pub(super) fn push(&mut self, path: &[u8], kind: LossKind, detail: impl fmt::Display) {
         self.total += 1;
         if self.kept.len() < KEPT {
-            self.kept.push(Loss { path: path.to_vec(), kind, detail: detail.to_string() });
+            self.kept.push(Loss {
+                path: path.to_vec(),
+                kind,
+                detail: detail.to_string(),
+            });
         }
     }
 

@@ -61,16 +61,29 @@ impl Level {
     }
 
     pub fn inherits_acl(&self) -> bool {
-        matches!(self.state, LevelState::Made { inherits_acl: true, .. })
+        matches!(
+            self.state,
+            LevelState::Made {
+                inherits_acl: true,
+                ..
+            }
+        )
     }
 }
 
 /// Opens the entries of an archive the way that suits the selection.
-pub(super) fn open_items<'s>(source: &'s dyn ArchiveSource, options: &ExtractOptions) -> Result<Items<'s>, DecodeError> {
+pub(super) fn open_items<'s>(
+    source: &'s dyn ArchiveSource,
+    options: &ExtractOptions,
+) -> Result<Items<'s>, DecodeError> {
     match source.random_access() {
         Some(archive) if !options.selection.is_all() => {
             let items = Items::random(archive)?;
-            if items.has_inline_contents() { Items::sequential(source.metadata()?) } else { Ok(items) }
+            if items.has_inline_contents() {
+                Items::sequential(source.metadata()?)
+            } else {
+                Ok(items)
+            }
         }
         _ => Items::sequential(source.metadata()?),
     }
@@ -84,7 +97,10 @@ pub(super) fn run(
     progress: &Progress,
     cancel: &AtomicBool,
 ) -> Result<RestoreReport, RestoreError> {
-    let root_error = |source| RestoreError::Target { path: Vec::new(), source };
+    let root_error = |source| RestoreError::Target {
+        path: Vec::new(),
+        source,
+    };
     let mut items = open_items(source, options)?;
     let mut content = source.content().ok();
     let made = open_target(target).map_err(root_error)?;
@@ -117,22 +133,38 @@ pub(super) fn run(
     match Arc::try_unwrap(shared) {
         Ok(shared) => Ok(shared.finish()),
         // Directories hold it until their metadata is set, and all of them are closed by now.
-        Err(_) => Err(root_error(io::Error::other("a directory of the target is still in use"))),
+        Err(_) => Err(root_error(io::Error::other(
+            "a directory of the target is still in use",
+        ))),
     }
 }
 
 /// Sets append-only and immutable.
 fn seal(shared: &Shared<'_>) {
-    for Seal { path, place, metadata } in std::mem::take(&mut *lock(&shared.seals)) {
+    for Seal {
+        path,
+        place,
+        metadata,
+    } in std::mem::take(&mut *lock(&shared.seals))
+    {
         let (directory, name) = split(&place);
         let opened = find(shared.root.as_fd(), directory).and_then(|dir| {
             use rustix::fs::{Mode, OFlags, openat};
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-            let name = if name.is_empty() { c".".to_owned() } else { c_name(name) };
+            let flags =
+                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+            let name = if name.is_empty() {
+                c".".to_owned()
+            } else {
+                c_name(name)
+            };
             let fd = openat(&dir, name.as_c_str(), flags, Mode::empty())?;
             let stat = FileStat::of(&fd)?;
             let same = stat.is_dir() == (Metadata::file_type(&metadata) == crate::format::mode::DIRECTORY);
-            if same { Ok(fd) } else { Err(io::ErrorKind::NotFound.into()) }
+            if same {
+                Ok(fd)
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
         });
         match opened {
             Ok(fd) => {
@@ -140,7 +172,11 @@ fn seal(shared: &Shared<'_>) {
                 apply::seal(fd.as_fd(), &metadata, &mut problems);
                 shared.lose_metadata(&path, problems);
             }
-            Err(error) => shared.lose(&path, LossKind::Metadata(crate::fs::metadata::Part::Flags), &error),
+            Err(error) => shared.lose(
+                &path,
+                LossKind::Metadata(crate::fs::metadata::Part::Flags),
+                &error,
+            ),
         }
     }
 }
@@ -161,9 +197,16 @@ pub(super) struct Restorer<'r, 'a> {
 
 impl<'r, 'a> Restorer<'r, 'a> {
     fn new(shared: &'r Arc<Shared<'a>>, pool: &'r Pool<Job<'a>>, target: Made) -> Result<Self, RestoreError> {
-        let Made { fd, fresh, inherits_acl, .. } = target;
-        let chain = DirChain::new(DirHandle::from(fd))
-            .map_err(|source| RestoreError::Target { path: Vec::new(), source })?;
+        let Made {
+            fd,
+            fresh,
+            inherits_acl,
+            ..
+        } = target;
+        let chain = DirChain::new(DirHandle::from(fd)).map_err(|source| RestoreError::Target {
+            path: Vec::new(),
+            source,
+        })?;
         let missing = shared.options.selection.iter().map(<[u8]>::to_vec).collect();
         Ok(Self {
             shared,
@@ -210,7 +253,8 @@ impl<'r, 'a> Restorer<'r, 'a> {
     }
 
     fn begin(&mut self, name: &[u8]) {
-        self.path.truncate(self.levels.last().map_or(0, |level| level.path_length));
+        self.path
+            .truncate(self.levels.last().map_or(0, |level| level.path_length));
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
@@ -226,7 +270,13 @@ impl<'r, 'a> Restorer<'r, 'a> {
             Some((fresh, inherits_acl)) => LevelState::Made { fresh, inherits_acl },
             None => LevelState::Pending,
         };
-        self.levels.push(Level { item, standing, path_length: self.path.len(), directory: Arc::from([]), state });
+        self.levels.push(Level {
+            item,
+            standing,
+            path_length: self.path.len(),
+            directory: Arc::from([]),
+            state,
+        });
         if standing == Standing::Inside && !self.make_levels() {
             self.levels.pop();
             return false;
@@ -280,12 +330,17 @@ impl<'r, 'a> Restorer<'r, 'a> {
         let directory: Arc<[u8]> = join(&outer_directory, made.name.to_bytes()).into();
         if made.name != name {
             self.shared.move_directory(path, &directory);
-            self.shared.misplace(self.levels[index].item.position, Some(made.name.clone()));
+            self.shared
+                .misplace(self.levels[index].item.position, Some(made.name.clone()));
         }
-        self.chain.push(&made.name, DirHandle::from(made.fd), made.stat.identity());
+        self.chain
+            .push(&made.name, DirHandle::from(made.fd), made.stat.identity());
         let level = &mut self.levels[index];
         level.directory = directory;
-        level.state = LevelState::Made { fresh: made.fresh, inherits_acl: made.inherits_acl };
+        level.state = LevelState::Made {
+            fresh: made.fresh,
+            inherits_acl: made.inherits_acl,
+        };
         count(&self.shared.progress.directories, 1);
         self.shared.progress.set_current_path(path);
         Ok(true)
@@ -304,7 +359,9 @@ impl<'r, 'a> Restorer<'r, 'a> {
     /// Leaves a directory; it gets its metadata when the writers are done in it.
     fn leave(&mut self) {
         let Some(level) = self.levels.pop() else { return };
-        let LevelState::Made { fresh, .. } = level.state else { return };
+        let LevelState::Made { fresh, .. } = level.state else {
+            return;
+        };
         let path = self.path[..level.path_length.min(self.path.len())].to_vec();
         let wanted = match level.standing {
             // A directory on the way to something wanted is made like the original, but an existing one is not touched.
@@ -315,14 +372,27 @@ impl<'r, 'a> Restorer<'r, 'a> {
         if wanted && (!is_root || (self.shared.options.root_metadata && level.standing == Standing::Inside)) {
             let metadata = level.item.metadata;
             if metadata.flags & SEALING != 0 {
-                let sealed = Metadata { flags: metadata.flags, mode: metadata.mode, ..Metadata::default() };
+                let sealed = Metadata {
+                    flags: metadata.flags,
+                    mode: metadata.mode,
+                    ..Metadata::default()
+                };
                 let place = level.directory.to_vec();
-                lock(&self.shared.seals).push(Seal { path: path.clone(), place, metadata: sealed });
+                lock(&self.shared.seals).push(Seal {
+                    path: path.clone(),
+                    place,
+                    metadata: sealed,
+                });
             }
             match self.current() {
                 Ok(handle) => {
                     let shared = Arc::clone(self.shared);
-                    handle.close(Closing { shared, path, metadata, existed: !fresh });
+                    handle.close(Closing {
+                        shared,
+                        path,
+                        metadata,
+                        existed: !fresh,
+                    });
                 }
                 Err(error) => self.shared.lose(&path, LossKind::Object, &error),
             }

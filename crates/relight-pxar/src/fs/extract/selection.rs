@@ -22,7 +22,10 @@ pub enum Standing {
 impl Selection {
     /// Everything.
     pub fn all() -> Self {
-        Self { paths: Vec::new(), all: true }
+        Self {
+            paths: Vec::new(),
+            all: true,
+        }
     }
 
     /// Some paths from the root of the archive. Slashes at both ends, doubled ones and components `.` do not matter; an
@@ -34,7 +37,10 @@ impl Selection {
         }
         normal.sort_unstable_by(|a, b| components(a).cmp(components(b)));
         normal.dedup_by(|next, previous| is_within(next, previous));
-        Self { paths: normal, all: false }
+        Self {
+            paths: normal,
+            all: false,
+        }
     }
 
     /// Whether everything is wanted.
@@ -64,7 +70,11 @@ impl Selection {
             .iter()
             .filter(|wanted| is_within(wanted, path) && wanted.len() > path.len())
             .filter_map(|wanted| {
-                let rest = if path.is_empty() { wanted } else { &wanted[path.len() + 1..] };
+                let rest = if path.is_empty() {
+                    wanted
+                } else {
+                    &wanted[path.len() + 1..]
+                };
                 rest.split(|&byte| byte == b'/').next()
             })
             .collect();
@@ -75,7 +85,8 @@ impl Selection {
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+    path.split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
 }
 
 fn normalise(path: &[u8]) -> Vec<u8> {
@@ -97,7 +108,10 @@ mod tests {
     #[test]
     fn paths_stand_inside_above_or_outside() {
         let selection = Selection::paths(["/etc/ssh/", "./etc//ssh/sshd_config", "home/a-b", "home/a"]);
-        assert_eq!(selection.iter().collect::<Vec<_>>(), [b"etc/ssh".as_slice(), b"home/a", b"home/a-b"]);
+        assert_eq!(
+            selection.iter().collect::<Vec<_>>(),
+            [b"etc/ssh".as_slice(), b"home/a", b"home/a-b"]
+        );
         assert_eq!(selection.standing(b""), Standing::Above);
         assert_eq!(selection.standing(b"etc"), Standing::Above);
         assert_eq!(selection.standing(b"etc/ssh"), Standing::Inside);

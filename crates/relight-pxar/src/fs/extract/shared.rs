@@ -92,9 +92,16 @@ pub(super) fn add(counter: &AtomicU64, by: u64) {
 }
 
 impl<'a> Shared<'a> {
-    pub fn new(options: &'a ExtractOptions, progress: &'a Progress, cancel: &'a AtomicBool, root: OwnedFd) -> Self {
+    pub fn new(
+        options: &'a ExtractOptions,
+        progress: &'a Progress,
+        cancel: &'a AtomicBool,
+        root: OwnedFd,
+    ) -> Self {
         // Only has to differ from run to run: names are never reused, whatever it is.
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
         Self {
             options,
             progress,
@@ -144,7 +151,10 @@ impl<'a> Shared<'a> {
     pub fn lose(&self, path: &[u8], kind: LossKind, error: &io::Error) {
         if let Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS) = Errno::from_io_error(error) {
             let source = io::Error::new(error.kind(), error.to_string());
-            self.fail(RestoreError::Target { path: path.to_vec(), source });
+            self.fail(RestoreError::Target {
+                path: path.to_vec(),
+                source,
+            });
         } else {
             self.report().losses.push(path, kind, error);
         }
@@ -194,8 +204,17 @@ impl<'a> Shared<'a> {
 
     pub fn finish(self) -> RestoreReport {
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Counters { files, directories, others, hardlinks, bytes, complete, skipped, replaced, verified } =
-            self.counters;
+        let Counters {
+            files,
+            directories,
+            others,
+            hardlinks,
+            bytes,
+            complete,
+            skipped,
+            replaced,
+            verified,
+        } = self.counters;
         report.files = files.into_inner();
         report.directories = directories.into_inner();
         report.others = others.into_inner();
@@ -229,7 +248,10 @@ pub(super) struct DirHandle<'a> {
 
 impl From<OwnedFd> for DirHandle<'_> {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, closing: Mutex::new(None) }
+        Self {
+            fd,
+            closing: Mutex::new(None),
+        }
     }
 }
 
@@ -248,7 +270,15 @@ impl<'a> DirHandle<'a> {
 
 impl Drop for DirHandle<'_> {
     fn drop(&mut self) {
-        let Some(Closing { shared, path, metadata, existed }) = lock(&self.closing).take() else { return };
+        let Some(Closing {
+            shared,
+            path,
+            metadata,
+            existed,
+        }) = lock(&self.closing).take()
+        else {
+            return;
+        };
         let mut problems = Vec::new();
         if existed && let Ok(stat) = FileStat::of(&self.fd) {
             let mut unread = Vec::new();
@@ -270,7 +300,11 @@ pub(super) struct Temporary<'d> {
 impl<'d> Temporary<'d> {
     /// Takes charge of `name`, which was just created in `dir`.
     pub fn new(dir: BorrowedFd<'d>, name: CString) -> Self {
-        Self { dir, name, armed: true }
+        Self {
+            dir,
+            name,
+            armed: true,
+        }
     }
 
     pub fn name(&self) -> &CStr {

@@ -22,7 +22,11 @@ pub trait ContentSource {
     /// # Errors
     /// Where bytes cannot be had: lost, damaged, or beyond the end. The file in question is reported, and the restore
     /// goes on with the next.
-    fn read(&mut self, range: Range<u64>, take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>) -> io::Result<()>;
+    fn read(
+        &mut self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()>;
 }
 
 /// An archive to restore from. A restore may open its streams more than once, one after the other.
@@ -50,12 +54,19 @@ pub struct ReadAtContent<R> {
 impl<R: ReadAt> ReadAtContent<R> {
     /// Contents out of `payload`; allocates 256 KiB.
     pub fn new(payload: R) -> Self {
-        Self { payload, buffer: vec![0; 256 * 1024] }
+        Self {
+            payload,
+            buffer: vec![0; 256 * 1024],
+        }
     }
 }
 
 impl<R: ReadAt> ContentSource for ReadAtContent<R> {
-    fn read(&mut self, range: Range<u64>, take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>) -> io::Result<()> {
+    fn read(
+        &mut self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         let mut position = range.start;
         while position < range.end {
             let length = (range.end - position).min(self.buffer.len() as u64);

@@ -26,8 +26,10 @@ pub(super) struct SparseWriter<'f> {
 }
 
 /// Whether all bytes are zero. The loop compiles to vector instructions.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0)
+pub(in crate::fs) fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(64)
+        .all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0)
 }
 
 /// Feeds a run of zeros to a hash.
@@ -41,7 +43,12 @@ pub(super) fn hash_zeros(hasher: &mut Xxh3Default, mut length: u64) {
 
 impl<'f> SparseWriter<'f> {
     pub fn new(file: &'f File, hash: bool) -> Self {
-        Self { file, position: 0, zeros: 0, hasher: hash.then(Xxh3Default::new) }
+        Self {
+            file,
+            position: 0,
+            zeros: 0,
+            hasher: hash.then(Xxh3Default::new),
+        }
     }
 
     pub fn write(&mut self, piece: Piece<'_>) -> io::Result<()> {
@@ -51,7 +58,10 @@ impl<'f> SparseWriter<'f> {
                     hash_zeros(hasher, length);
                 }
                 self.zeros += length;
-                self.position = self.position.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
+                self.position = self
+                    .position
+                    .checked_add(length)
+                    .ok_or(io::ErrorKind::FileTooLarge)?;
                 Ok(())
             }
             Piece::Bytes(bytes) => {
@@ -94,7 +104,8 @@ impl<'f> SparseWriter<'f> {
     fn write_zeros(&mut self) -> io::Result<()> {
         let length = std::mem::take(&mut self.zeros);
         if length < MIN_HOLE {
-            self.file.write_all_at(&ZEROS[..length as usize], self.position - length)?;
+            self.file
+                .write_all_at(&ZEROS[..length as usize], self.position - length)?;
         }
         Ok(())
     }

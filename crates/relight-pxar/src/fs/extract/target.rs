@@ -47,7 +47,13 @@ pub(super) fn open_target(path: &Path) -> io::Result<Made> {
     let fd = open_dir(CWD, &name)?;
     let stat = FileStat::of(&fd)?;
     let inherits_acl = inherits_acl(fd.as_fd());
-    Ok(Made { fd, stat, name, fresh, inherits_acl })
+    Ok(Made {
+        fd,
+        stat,
+        name,
+        fresh,
+        inherits_acl,
+    })
 }
 
 /// Whether what is made in a directory gets ACL entries from it.
@@ -107,7 +113,13 @@ pub(super) fn make(
             remove_leftovers(parent, &name);
         }
     }
-    Ok(Some(Made { fd, stat, name, fresh, inherits_acl: inherits }))
+    Ok(Some(Made {
+        fd,
+        stat,
+        name,
+        fresh,
+        inherits_acl: inherits,
+    }))
 }
 
 /// Lets an existing directory be written to until its metadata is set again. Where that fails, writing will tell.
@@ -128,7 +140,9 @@ fn open_up(fd: BorrowedFd<'_>, stat: &FileStat) {
 pub(super) fn remove_leftovers(parent: BorrowedFd<'_>, name: &CStr) {
     // A descriptor of its own: listing moves it.
     let Ok(fd) = open_dir(parent, name) else { return };
-    let Ok(listing) = Lister::new().list(&fd) else { return };
+    let Ok(listing) = Lister::new().list(&fd) else {
+        return;
+    };
     for index in 0..listing.len() {
         let name = listing.name(index);
         if name.to_bytes().starts_with(TEMPORARY.as_bytes()) {

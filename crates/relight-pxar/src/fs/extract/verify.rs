@@ -24,7 +24,10 @@ use crate::fs::stat::FileStat;
 /// Compares every file written by this restore with the hash taken while writing. The archive is gone through once more
 /// for the names: only a hash is kept of each file.
 pub(super) fn run(shared: &Shared<'_>, source: &dyn ArchiveSource) -> Result<(), RestoreError> {
-    let root_error = |source| RestoreError::Target { path: Vec::new(), source };
+    let root_error = |source| RestoreError::Target {
+        path: Vec::new(),
+        source,
+    };
     let mut hashes = std::mem::take(&mut *lock(&shared.hashes));
     hashes.sort_unstable();
     let mut items = open_items(source, shared.options)?;
@@ -60,9 +63,13 @@ pub(super) fn run(shared: &Shared<'_>, source: &dyn ArchiveSource) -> Result<(),
                 levels.push((path.len(), reachable));
             }
             ItemKind::File { .. } => {
-                let Ok(index) = hashes.binary_search_by_key(&item.position, |(position, _)| *position) else { continue };
+                let Ok(index) = hashes.binary_search_by_key(&item.position, |(position, _)| *position) else {
+                    continue;
+                };
                 let result = if reachable {
-                    chain.current().and_then(|dir| compare(shared, dir.as_fd(), &name, hashes[index].1))
+                    chain
+                        .current()
+                        .and_then(|dir| compare(shared, dir.as_fd(), &name, hashes[index].1))
                 } else {
                     Err(io::ErrorKind::NotFound.into())
                 };

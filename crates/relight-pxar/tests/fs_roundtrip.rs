@@ -1,0 +1,98 @@
+//! Trees that go into an archive come back the same.
+#![allow(clippy::unwrap_used)]
+
+mod fs_support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use fs_support::*;
+use relight_pxar::fs::extract::ExtractOptions;
+
+struct Unsealed(tempfile::TempDir);
+
+impl Drop for Unsealed {
+    fn drop(&mut self) {
+        tree::unseal(&self.0.path().join("source"));
+        tree::unseal(&self.0.path().join("target"));
+    }
+}
+
+#[test]
+fn an_adversarial_tree_comes_back_the_same() {
+    let scratch = Unsealed(tempfile::tempdir().unwrap());
+    let source = scratch.0.path().join("source");
+    let target = scratch.0.path().join("target");
+    fs::create_dir(&source).unwrap();
+    tree::adversarial(&source);
+
+    let start = Instant::now();
+    let (archive, report) = capture_clean(&source, None);
+    assert!(start.elapsed().as_secs() < 10, "holes are not read");
+    assert!(report.counts.hardlinks >= 4 && report.bytes > 10_000_000_000 && report.bytes_read < 20_000_000);
+    assert_same_as_archive(&archive, &source);
+
+    let options = ExtractOptions {
+        verify: true,
+        ..ExtractOptions::default()
+    };
+    let report = extract_clean(&archive, &target, &options);
+    assert_eq!(report.verified, report.files);
+    assert_same(&source, &target);
+    assert_same_as_archive(&archive, &target);
+    let sparse = fs::metadata(target.join("sparse")).unwrap();
+    assert!(sparse.len() == 10_000_000_000 && sparse.blocks() * 512 < 1_000_000);
+
+    // Again: everything is complete, and nothing changes.
+    let report = extract_clean(&archive, &target, &ExtractOptions::default());
+    assert_eq!(
+        (report.files, report.others, report.hardlinks, report.directories),
+        (0, 0, 0, 0)
+    );
+    assert_same(&source, &target);
+}
+
+#[test]
+fn an_unchanged_tree_is_not_read_again() {
+    let scratch = Unsealed(tempfile::tempdir().unwrap());
+    let source = scratch.0.path().join("source");
+    fs::create_dir(&source).unwrap();
+    tree::adversarial(&source);
+    let (mut first, report) = capture_clean(&source, None);
+    assert_eq!(report.unchanged_files, 0);
+    age(&mut first);
+    let (mut second, report) = capture_clean(&source, Some(&first));
+    assert_eq!(
+        (report.bytes_read, report.unchanged_files),
+        (0, report.counts.files)
+    );
+    assert_same_as_archive(&second, &source);
+    age(&mut second);
+    let (third, report) = capture_clean(&source, Some(&second));
+    assert_eq!(report.bytes_read, 0);
+    // Nothing grows from one to the next but by the tail marker in the last chunk.
+    assert!(third.payload.size() <= first.payload.size() + 32);
+    let target = scratch.0.path().join("target");
+    extract_clean(&third, &target, &ExtractOptions::default());
+    assert_same(&source, &target);
+}
+
+#[test]
+fn directories_nested_a_thousand_deep_come_back() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = scratch.path().join("source");
+    let target = scratch.path().join("target");
+    fs::create_dir(&source).unwrap();
+    tree::deep(&source, 1300);
+    let (mut archive, report) = capture_clean(&source, None);
+    assert_eq!(report.counts.directories, 1301);
+    age(&mut archive);
+    let (archive, report) = capture_clean(&source, Some(&archive));
+    assert_eq!(report.unchanged_files, 13);
+    extract_clean(&archive, &target, &ExtractOptions::default());
+    assert_same(&source, &target);
+    assert_same_as_archive(&archive, &target);
+    tree::remove_deep(&source);
+    tree::remove_deep(&target);
+}
