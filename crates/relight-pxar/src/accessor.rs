@@ -1,5 +1,6 @@
 //! Random access to an archive: directories through their look-up tables, entries by position.
 
+mod list;
 mod node;
 mod window;
 
@@ -15,6 +16,7 @@ use crate::payload;
 use crate::read_at::ReadAt;
 use crate::siphash::hash_name;
 
+pub use list::ChildList;
 use node::NOT_DIRECTORY;
 pub use node::{Directory, FileContent, Node, NodeId};
 use window::{Cache, CacheWindow, read};
@@ -153,6 +155,16 @@ impl<R: ReadAt> Accessor<R> {
 
     /// The children of a directory, sorted by name.
     pub fn children(&self, directory: &Directory) -> Result<Children<'_, R>, DecodeError> {
+        Ok(Children {
+            accessor: self,
+            directory: *directory,
+            items: self.child_items(directory)?.into(),
+            cache: Cache::new(LIST_BLOCK),
+        })
+    }
+
+    /// The records of a directory's children in the order of the archive, which is that of their names.
+    fn child_items(&self, directory: &Directory) -> Result<Vec<GoodbyeItem>, DecodeError> {
         let mut items = Vec::new();
         let mut position = directory.table + HEADER_SIZE;
         let mut left = directory.count;
@@ -168,12 +180,7 @@ impl<R: ReadAt> Accessor<R> {
         }
         // The offset counts backwards from the table, so the first child has the largest.
         items.sort_unstable_by_key(|item| std::cmp::Reverse(item.offset));
-        Ok(Children {
-            accessor: self,
-            directory: *directory,
-            items: items.into(),
-            cache: Cache::new(LIST_BLOCK),
-        })
+        Ok(items)
     }
 
     /// The child of a directory with that name.

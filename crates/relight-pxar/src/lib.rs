@@ -18,7 +18,7 @@ pub mod payload;
 pub mod read_at;
 pub mod siphash;
 
-pub use accessor::{Accessor, Children, Directory, FileContent, Node, NodeId};
+pub use accessor::{Accessor, ChildList, Children, Directory, FileContent, Node, NodeId};
 pub use decoder::{Decoder, Event};
 pub use encoder::{AddedFile, Encoder};
 pub use entry::{ContentPlace, Entry, EntryKind};
