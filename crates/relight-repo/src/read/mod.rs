@@ -1,11 +1,13 @@
 //! Reading: single chunks, whole archives in order with read-ahead, or all pieces of an archive in parallel.
 
+mod cache;
 mod chunk;
 mod plan;
 mod random;
 mod scan;
 mod stream;
 
+pub use cache::ChunkCache;
 pub use chunk::ChunkReader;
 pub use random::ArchiveReader;
 pub use scan::{Scan, scan};
