@@ -131,7 +131,7 @@ pub struct MemorySink<'a> {
     pub archive: MemoryArchive,
     pub previous: Option<&'a MemoryArchive>,
     /// End of what was reused last, in the old and in the new stream.
-    last: Option<(u64, u64)>,
+    pub last: Option<(u64, u64)>,
     pub reused_bytes: u64,
     pub files_started: u64,
     /// Ranges of the old stream that are lost.

@@ -283,17 +283,17 @@ impl<S: ArchiveSink> Walk<'_, '_, '_, S> {
         matched: bool,
         unchanged: bool,
     ) -> Result<(), CaptureError> {
-        let crossing = !found.same_mount(parent);
-        if crossing && self.options.one_file_system {
-            self.report.mount_points.push(self.path.clone());
-            return self.closed_directory(parent_dir, name, found);
-        }
         if self.encoder.depth() >= MAX_DEPTH {
             self.note(
                 ProblemKind::NotArchivable,
                 "directories are nested deeper than 4096",
             );
             return Ok(());
+        }
+        let crossing = !found.same_mount(parent);
+        if crossing && self.options.one_file_system {
+            self.report.mount_points.push(self.path.clone());
+            return self.closed_directory(parent_dir, name, found);
         }
         let dir = match open_dir(parent_dir, name) {
             Ok(dir) => dir,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::content::{self, ContentFailure};
 use super::items::{Item, ItemKind, Items};
 use super::jobs::{Job, Work, c_name, file_done};
-use super::place::{Conflict, Place, Placing, is_complete, resolve};
+use super::place::{Conflict, Place, Placing, is_complete, resolve, seal_later};
 use super::report::LossKind;
 use super::restore::Restorer;
 use super::shared::add;
@@ -86,22 +86,13 @@ impl Restorer<'_, '_> {
                     }
                     place
                 }
-                Ok(Conflict::Complete) => {
+                Ok(Conflict::Complete(found)) => {
                     add(&self.shared.counters.complete, 1);
                     self.passed_over(&kind);
-                    let place = Place { name, replace: false };
-                    let shared = self.shared.as_ref();
-                    let path = &self.path;
-                    Placing {
-                        shared,
-                        dir: dir.as_fd(),
-                        place: &place,
-                        path,
-                        directory: &directory,
-                        metadata: &metadata,
-                        strip_acl,
+                    seal_later(self.shared, &self.path, &directory, &found, &metadata);
+                    if found != name {
+                        self.shared.misplace(position, Some(found));
                     }
-                    .seal_later();
                     return;
                 }
                 Ok(Conflict::Skip) => {

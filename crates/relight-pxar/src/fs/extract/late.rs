@@ -108,7 +108,7 @@ fn restore_one(
     };
     let place = match resolve(shared, dir.as_fd(), &name, &link.path, complete)? {
         Conflict::Put(place) => place,
-        Conflict::Complete => {
+        Conflict::Complete(name) => {
             add(&shared.counters.complete, 1);
             first.get_or_insert(First {
                 dir: dir.try_clone()?,

@@ -97,7 +97,7 @@ impl Linker {
             }
             match resolve(shared, job.dir.as_fd(), &place.name, &job.path, |_, _| false)? {
                 Conflict::Put(found) => place = found,
-                Conflict::Complete => return Ok(Linked::Existed),
+                Conflict::Complete(_) => return Ok(Linked::Existed),
                 Conflict::Skip => return Ok(Linked::Skipped),
             }
         }

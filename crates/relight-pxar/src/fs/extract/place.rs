@@ -37,8 +37,8 @@ pub(super) struct Place {
 pub(super) enum Conflict {
     /// To be restored there.
     Put(Place),
-    /// It is there already as it should be.
-    Complete,
+    /// It is there already as it should be, under this name.
+    Complete(CString),
     /// To be left out.
     Skip,
 }
@@ -108,7 +108,7 @@ pub(super) fn resolve(
         return Ok(free(name));
     };
     if shared.options.resume && is_complete(name, &stat) {
-        return Ok(Conflict::Complete);
+        return Ok(Conflict::Complete(name.to_owned()));
     }
     match shared.options.conflict {
         ConflictPolicy::Skip => Ok(Conflict::Skip),
@@ -140,7 +140,7 @@ pub(super) fn resolve(
                         return Ok(free(&other));
                     }
                     Some(stat) if shared.options.resume && is_complete(&other, &stat) => {
-                        return Ok(Conflict::Complete);
+                        return Ok(Conflict::Complete(other));
                     }
                     Some(_) => {}
                 }
@@ -195,7 +195,13 @@ impl<'s> Placing<'s, '_> {
         apply::apply(Target::Open(file.as_fd()), self.metadata, &mut problems);
         self.settle(temporary)?;
         self.shared.lose_metadata(self.path, problems);
-        self.seal_later();
+        seal_later(
+            self.shared,
+            self.path,
+            self.directory,
+            &self.place.name,
+            self.metadata,
+        );
         Ok(())
     }
 
@@ -265,23 +271,6 @@ impl<'s> Placing<'s, '_> {
         Ok(())
     }
 
-    /// Has append-only and immutable set when everything else is done: such a file could not be linked any more.
-    pub fn seal_later(&self) {
-        if self.metadata.flags & SEALING != 0 {
-            let place = join(self.directory, self.place.name.to_bytes());
-            let metadata = Metadata {
-                flags: self.metadata.flags,
-                mode: self.metadata.mode,
-                ..Metadata::default()
-            };
-            lock(&self.shared.seals).push(Seal {
-                path: self.path.to_vec(),
-                place,
-                metadata,
-            });
-        }
-    }
-
     /// Reports what went wrong with creating the object.
     pub fn lose(&self, error: &io::Error) {
         let kind = match Errno::from_io_error(error) {
@@ -289,6 +278,29 @@ impl<'s> Placing<'s, '_> {
             _ => LossKind::Object,
         };
         self.shared.lose(self.path, kind, error);
+    }
+}
+
+/// Has append-only and immutable set when everything else is done: such a file could not be linked any more.
+pub(super) fn seal_later(
+    shared: &Shared<'_>,
+    path: &[u8],
+    directory: &[u8],
+    name: &CStr,
+    metadata: &Metadata,
+) {
+    if metadata.flags & SEALING != 0 {
+        let place = join(directory, name.to_bytes());
+        let metadata = Metadata {
+            flags: metadata.flags,
+            mode: metadata.mode,
+            ..Metadata::default()
+        };
+        lock(&shared.seals).push(Seal {
+            path: path.to_vec(),
+            place,
+            metadata,
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Bytes of content that may wait in the queue.
 const MAX_WAITING: usize = 16 << 20;
 /// Batches that may wait in the queue.
-const MAX_BATCHES: usize = 64;
+const MAX_BATCHES: usize = 16;
 
 /// A queue of numbered batches of work that several threads take from in order.
 #[derive(Debug)]

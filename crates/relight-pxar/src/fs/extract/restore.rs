@@ -27,6 +27,8 @@ use crate::metadata::Metadata;
 
 /// Objects handed to writers at a time.
 const BATCH_ITEMS: usize = 64;
+/// Directories that objects handed to writers at a time are in: each is kept open until they are done.
+const BATCH_DIRECTORIES: usize = 16;
 /// Bytes of content handed to writers at a time.
 const BATCH_BYTES: usize = 512 * 1024;
 
@@ -191,6 +193,7 @@ pub(super) struct Restorer<'r, 'a> {
     pub path: Vec<u8>,
     batch: Vec<Job<'a>>,
     batch_bytes: usize,
+    batch_directories: usize,
     root: Option<(bool, bool)>,
     missing: HashSet<Vec<u8>>,
 }
@@ -216,6 +219,7 @@ impl<'r, 'a> Restorer<'r, 'a> {
             path: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
+            batch_directories: 0,
             root: Some((fresh, inherits_acl)),
             missing,
         })
@@ -403,14 +407,23 @@ impl<'r, 'a> Restorer<'r, 'a> {
     /// Hands an object to the writers.
     pub fn push(&mut self, job: Job<'a>) {
         self.batch_bytes += job.weight();
+        let same_directory = self
+            .batch
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(&last.dir, &job.dir));
+        self.batch_directories += usize::from(!same_directory);
         self.batch.push(job);
-        if self.batch.len() >= BATCH_ITEMS || self.batch_bytes >= BATCH_BYTES {
+        if self.batch.len() >= BATCH_ITEMS
+            || self.batch_directories >= BATCH_DIRECTORIES
+            || self.batch_bytes >= BATCH_BYTES
+        {
             self.flush();
         }
     }
 
     pub fn flush(&mut self) {
         let bytes = std::mem::take(&mut self.batch_bytes);
+        self.batch_directories = 0;
         self.pool.push(std::mem::take(&mut self.batch), bytes);
     }
 }

@@ -80,7 +80,8 @@ pub(super) fn make(
     let fresh = match mkdirat(parent, name.as_c_str(), Mode::RWXU) {
         Ok(()) => true,
         Err(Errno::EXIST) if FileStat::at(parent, &name)?.is_dir() => false,
-        Err(Errno::EXIST) => match resolve(shared, parent, &name, path, |_, _| false)? {
+        // A directory under another name that this restore would choose is one that it made.
+        Err(Errno::EXIST) => match resolve(shared, parent, &name, path, |_, stat| stat.is_dir())? {
             Conflict::Put(place) => {
                 if place.replace {
                     unlinkat(parent, name.as_c_str(), AtFlags::empty())?;
@@ -90,7 +91,11 @@ pub(super) fn make(
                 mkdirat(parent, name.as_c_str(), Mode::RWXU)?;
                 true
             }
-            Conflict::Complete | Conflict::Skip => return Ok(None),
+            Conflict::Complete(found) => {
+                name = found;
+                false
+            }
+            Conflict::Skip => return Ok(None),
         },
         Err(error) => return Err(error.into()),
     };

@@ -1,0 +1,825 @@
+//! What a restore does where things are in its way, go wrong or are meant to harm.
+#![allow(clippy::unwrap_used)]
+
+mod fs_support;
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, Read};
+use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fs_support::*;
+use relight_pxar::fs::extract::{
+    ArchiveSource, ConflictPolicy, ContentSource, ExtractOptions, LossKind, Piece, RestoreError,
+    RestoreReport, Selection, extract,
+};
+use relight_pxar::fs::metadata::Part;
+use relight_pxar::fs::progress::Progress;
+use relight_pxar::metadata::{Acl, DefaultAcl, Metadata};
+use relight_pxar::{Encoder, payload};
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn losses(report: &RestoreReport) -> Vec<(String, LossKind)> {
+    report
+        .losses
+        .iter()
+        .map(|loss| {
+            (
+                String::from_utf8_lossy(&loss.path).into_owned(),
+                loss.kind.clone(),
+            )
+        })
+        .collect()
+}
+
+fn with(conflict: ConflictPolicy, resume: bool) -> ExtractOptions {
+    ExtractOptions {
+        conflict,
+        resume,
+        ..ExtractOptions::default()
+    }
+}
+
+fn no_temporaries(root: &Path) {
+    let found = Command::new("find")
+        .arg(root)
+        .args(["-name", ".relight-restore.*"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+/// Source and target folders, and one next to them that must stay as it is.
+struct Places {
+    _scratch: tempfile::TempDir,
+    source: PathBuf,
+    target: PathBuf,
+    outside: PathBuf,
+}
+
+fn places() -> Places {
+    let scratch = tempfile::tempdir().unwrap();
+    let [source, target, outside] = ["source", "target", "outside"].map(|name| scratch.path().join(name));
+    for path in [&source, &target, &outside] {
+        fs::create_dir(path).unwrap();
+    }
+    Places {
+        _scratch: scratch,
+        source,
+        target,
+        outside,
+    }
+}
+
+const DIRECTORY: u32 = 0o040_755;
+const FILE: u32 = 0o100_644;
+const LINK: u32 = 0o120_777;
+
+fn of_mode(mode: u32) -> Metadata {
+    Metadata {
+        mode,
+        ..Metadata::default()
+    }
+}
+
+/// An archive made by hand; every file has the content `evil`.
+fn forge(build: impl FnOnce(&mut Encoder<Vec<u8>>, &mut dyn FnMut() -> u64)) -> MemoryArchive {
+    let mut archive = MemoryArchive::default();
+    archive.payload.write(&payload::START_MARKER);
+    let mut encoder = Encoder::new(Vec::new(), None, &of_mode(DIRECTORY)).unwrap();
+    let stream = &mut archive.payload;
+    build(&mut encoder, &mut || {
+        let place = stream.size();
+        stream.write(&payload::header(4));
+        stream.write(b"evil");
+        place
+    });
+    archive.metadata = encoder.finish().unwrap();
+    archive
+}
+
+fn replace(archive: &mut MemoryArchive, from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let mut count = 0;
+    for start in 0..archive.metadata.len() - from.len() {
+        if archive.metadata[start..].starts_with(from) {
+            archive.metadata[start..start + to.len()].copy_from_slice(to);
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    for evil in [
+        &b"../outside/x"[..],
+        b"..",
+        b".",
+        b"/etc/passwd",
+        b"a/b",
+        b"a\0b",
+        b"",
+    ] {
+        let Places {
+            _scratch,
+            target,
+            outside,
+            ..
+        } = places();
+        let harmless = vec![b'h'; evil.len().max(1)];
+        let mut archive = forge(|encoder, content| {
+            let place = content();
+            encoder.add_file_ref(&harmless, &of_mode(FILE), place, 4).unwrap();
+        });
+        if evil.is_empty() {
+            replace(&mut archive, b"h\0", b"\0\0");
+        } else {
+            replace(
+                &mut archive,
+                &[&harmless[..], b"\0"].concat(),
+                &[evil, b"\0"].concat(),
+            );
+        }
+        let result = try_extract(&archive, &target, &ExtractOptions::default());
+        assert!(
+            matches!(result, Err(RestoreError::Archive(_))),
+            "{evil:?}: {result:?}"
+        );
+        assert!(names(&target).is_empty() && names(&outside).is_empty());
+    }
+}
+
+#[test]
+fn links_in_an_archive_are_not_followed() {
+    let Places {
+        _scratch,
+        target,
+        outside,
+        ..
+    } = places();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    let to = outside.as_os_str().as_encoded_bytes();
+    // A link out, and then a directory and a file of the same name.
+    for directory in [true, false] {
+        let mut archive = forge(|encoder, content| {
+            let link = encoder.add_symlink(b"name", &of_mode(LINK), to).unwrap();
+            if directory {
+                encoder.start_directory(b"namf", &of_mode(DIRECTORY)).unwrap();
+                let place = content();
+                encoder.add_file_ref(b"file", &of_mode(FILE), place, 4).unwrap();
+                encoder.end_directory().unwrap();
+            } else {
+                let place = content();
+                encoder.add_file_ref(b"namf", &of_mode(FILE), place, 4).unwrap();
+            }
+            // Through the link, above the root, by an absolute path, and at something that is no file.
+            for (name, target) in [
+                (&b"z1"[..], &b"name/secret"[..]),
+                (b"z2", b"../outside/secret"),
+                (b"z3", b"/etc/passwd"),
+                (b"z4", b""),
+            ] {
+                encoder.add_hardlink(name, target, link + 1).unwrap();
+            }
+        });
+        replace(&mut archive, b"namf\0", b"name\0");
+        let report = try_extract(&archive, &target, &with(ConflictPolicy::Skip, false)).unwrap();
+        assert!(!report.losses.is_empty());
+        assert_eq!(names(&outside), ["secret"]);
+        assert_eq!(fs::metadata(outside.join("secret")).unwrap().nlink(), 1);
+        assert_eq!(names(&target), ["name"]);
+        fs::remove_dir_all(&target).unwrap();
+    }
+}
+
+#[test]
+fn links_that_lie_in_the_target_are_not_followed() {
+    for conflict in [
+        ConflictPolicy::Skip,
+        ConflictPolicy::Replace,
+        ConflictPolicy::Rename,
+        ConflictPolicy::Fail,
+    ] {
+        let Places {
+            _scratch,
+            source,
+            target,
+            outside,
+        } = places();
+        fs::create_dir(source.join("directory")).unwrap();
+        fs::write(source.join("directory/file"), "content").unwrap();
+        fs::write(source.join("file"), "content").unwrap();
+        let (archive, _) = capture_clean(&source, None);
+        symlink(&outside, target.join("directory")).unwrap();
+        symlink(outside.join("file"), target.join("file")).unwrap();
+        let result = try_extract(&archive, &target, &with(conflict, true));
+        assert!(names(&outside).is_empty(), "{conflict:?}");
+        match conflict {
+            ConflictPolicy::Fail => assert!(matches!(result, Err(RestoreError::Exists { .. }))),
+            ConflictPolicy::Skip => assert_eq!(result.unwrap().skipped, 2),
+            ConflictPolicy::Replace => {
+                assert_eq!(result.unwrap().replaced, 2);
+                assert_same(&source, &target);
+            }
+            ConflictPolicy::Rename => {
+                result.unwrap();
+                assert_eq!(
+                    names(&target),
+                    ["directory", "directory.restored", "file", "file.restored"]
+                );
+                assert_same(&source.join("directory"), &target.join("directory.restored"));
+            }
+        }
+    }
+}
+
+#[test]
+fn links_swapped_in_during_a_restore_are_not_followed() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        outside,
+    } = places();
+    for directory in 0..20 {
+        fs::create_dir(source.join(format!("{directory}"))).unwrap();
+        for file in 0..20 {
+            fs::write(source.join(format!("{directory}/{file}")), "content").unwrap();
+        }
+    }
+    let (archive, _) = capture_clean(&source, None);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            while !stop.load(Ordering::Relaxed) {
+                round += 1;
+                let name = target.join(format!("{}", round % 20));
+                let aside = target.join("aside");
+                let _ = fs::rename(&name, &aside);
+                let _ = symlink(&outside, &name);
+                std::thread::yield_now();
+                let _ = fs::remove_file(&name);
+                let _ = fs::rename(&aside, &name);
+                let _ = fs::remove_dir_all(&aside);
+            }
+        });
+        for _ in 0..30 {
+            // Some of it is lost; what matters is where nothing is.
+            let _ = try_extract(&archive, &target, &with(ConflictPolicy::Replace, false));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(names(&outside).is_empty());
+}
+
+#[test]
+fn policies_decide_about_what_exists() {
+    let build = |places: &Places| {
+        fs::create_dir(places.source.join("a directory")).unwrap();
+        fs::write(places.source.join("a directory/new"), "new").unwrap();
+        fs::write(places.source.join("b file"), "from the archive").unwrap();
+        symlink("from the archive", places.source.join("c link")).unwrap();
+        fs::write(places.source.join("d file"), "from the archive").unwrap();
+        fs::create_dir(places.source.join("e directory")).unwrap();
+        fs::write(places.source.join("e directory/inside"), "x").unwrap();
+        fs::write(places.source.join("f first"), "linked").unwrap();
+        fs::hard_link(places.source.join("f first"), places.source.join("g second")).unwrap();
+        fs::create_dir(places.target.join("a directory")).unwrap();
+        fs::write(places.target.join("a directory/old"), "old").unwrap();
+        fs::write(places.target.join("b file"), "in the target").unwrap();
+        fs::write(places.target.join("c link"), "in the target").unwrap();
+        fs::create_dir(places.target.join("d file")).unwrap();
+        fs::write(places.target.join("d file/keep"), "in the target").unwrap();
+        fs::write(places.target.join("e directory"), "in the target").unwrap();
+        fs::write(places.target.join("f first"), "in the target").unwrap();
+        capture_clean(&places.source, None).0
+    };
+    let read = |places: &Places, name: &str| fs::read_to_string(places.target.join(name)).unwrap();
+
+    let skip = places();
+    let archive = build(&skip);
+    let report = extract_clean(&archive, &skip.target, &with(ConflictPolicy::Skip, true));
+    assert_eq!(report.skipped, 5);
+    assert_eq!(names(&skip.target.join("a directory")), ["new", "old"]);
+    assert_eq!(read(&skip, "b file"), "in the target");
+    assert_eq!(read(&skip, "f first"), "in the target");
+    // The second name of a file whose first was left out is a file of its own.
+    assert_eq!(read(&skip, "g second"), "linked");
+
+    let replace = places();
+    let archive = build(&replace);
+    let report = try_extract(&archive, &replace.target, &with(ConflictPolicy::Replace, true)).unwrap();
+    // A directory with something in it is not removed for a file.
+    assert_eq!(losses(&report), [("d file".to_string(), LossKind::Conflict)]);
+    assert_eq!(report.replaced, 4);
+    assert_eq!(read(&replace, "b file"), "from the archive");
+    assert_eq!(read(&replace, "e directory/inside"), "x");
+    assert_eq!(fs::metadata(replace.target.join("g second")).unwrap().nlink(), 2);
+
+    let rename = places();
+    let archive = build(&rename);
+    let report = extract_clean(&archive, &rename.target, &with(ConflictPolicy::Rename, true));
+    assert_eq!(report.renamed.len(), 5);
+    assert_eq!(read(&rename, "b file"), "in the target");
+    assert_eq!(read(&rename, "b file.restored"), "from the archive");
+    assert_eq!(read(&rename, "e directory.restored/inside"), "x");
+    let (first, second) = (
+        rename.target.join("f first.restored"),
+        rename.target.join("g second"),
+    );
+    assert_eq!(
+        fs::metadata(first).unwrap().ino(),
+        fs::metadata(second).unwrap().ino()
+    );
+    // Again: what has another name by now is known to be complete.
+    let again = extract_clean(&archive, &rename.target, &with(ConflictPolicy::Rename, true));
+    assert_eq!(again.files, 0, "{again:?}");
+
+    let fail = places();
+    let archive = build(&fail);
+    let result = try_extract(&archive, &fail.target, &with(ConflictPolicy::Fail, true));
+    assert!(
+        matches!(&result, Err(RestoreError::Exists { path }) if path == b"b file"),
+        "{result:?}"
+    );
+    no_temporaries(&fail.target);
+}
+
+#[test]
+fn without_resume_nothing_that_exists_is_trusted() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    fs::write(source.join("file"), "content").unwrap();
+    let (archive, _) = capture_clean(&source, None);
+    extract_clean(&archive, &target, &ExtractOptions::default());
+    // Damage that leaves size and time as they were.
+    let time = tree::time_of(&target.join("file"));
+    fs::write(target.join("file"), "CONTENT").unwrap();
+    tree::set_time(&target.join("file"), time.secs, time.nanos);
+    let report = extract_clean(&archive, &target, &with(ConflictPolicy::Replace, true));
+    assert_eq!((report.complete, report.replaced), (1, 0));
+    let report = extract_clean(&archive, &target, &with(ConflictPolicy::Replace, false));
+    assert_eq!((report.complete, report.replaced), (0, 1));
+    assert_same(&source, &target);
+}
+
+/// A source that does something now and then.
+struct Acting<'a> {
+    archive: &'a MemoryArchive,
+    /// Called with the number of contents read before.
+    content: &'a (dyn Fn(u64) -> io::Result<()> + Sync),
+    /// Called with the number of times the metadata was opened before.
+    metadata: &'a dyn Fn(u64),
+    opened: Cell<u64>,
+}
+
+struct ActingContent<'a> {
+    inner: Box<dyn ContentSource + 'a>,
+    act: &'a (dyn Fn(u64) -> io::Result<()> + Sync),
+    count: u64,
+}
+
+impl ContentSource for ActingContent<'_> {
+    fn read(
+        &mut self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        self.count += 1;
+        (self.act)(self.count - 1)?;
+        self.inner.read(range, take)
+    }
+}
+
+impl ArchiveSource for Acting<'_> {
+    fn metadata(&self) -> io::Result<Box<dyn Read + '_>> {
+        (self.metadata)(self.opened.replace(self.opened.get() + 1));
+        self.archive.metadata()
+    }
+    fn content(&self) -> io::Result<Box<dyn ContentSource + '_>> {
+        Ok(Box::new(ActingContent {
+            inner: self.archive.content()?,
+            act: self.content,
+            count: 0,
+        }))
+    }
+}
+
+#[test]
+fn a_cancelled_restore_leaves_nothing_half_done_and_goes_on() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    for file in 0..200 {
+        fs::write(
+            source.join(format!("{file:03}")),
+            tree::noise(file, if file % 10 == 0 { 400_000 } else { 300 }),
+        )
+        .unwrap();
+    }
+    let (archive, _) = capture_clean(&source, None);
+    let (cancel, progress) = (AtomicBool::new(false), Progress::default());
+    let acting = Acting {
+        archive: &archive,
+        content: &|count| {
+            if count == 110 {
+                cancel.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        },
+        metadata: &|_| {},
+        opened: Cell::default(),
+    };
+    let result = extract(&acting, &target, &ExtractOptions::default(), &progress, &cancel);
+    assert!(matches!(result, Err(RestoreError::Cancelled)));
+    no_temporaries(&target);
+    let done = names(&target);
+    assert!(!done.is_empty() && done.len() <= 110);
+    for name in &done {
+        assert_eq!(
+            fs::read(source.join(name)).unwrap(),
+            fs::read(target.join(name)).unwrap()
+        );
+    }
+    // What a killed run leaves besides.
+    fs::write(target.join(".relight-restore.00000000.7"), "half").unwrap();
+    let report = extract_clean(&archive, &target, &ExtractOptions::default());
+    assert_eq!(
+        (report.complete, report.files),
+        (done.len() as u64, 200 - done.len() as u64)
+    );
+    assert_same(&source, &target);
+}
+
+#[test]
+fn contents_that_cannot_be_had_are_told_and_the_rest_is_restored() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    fs::write(source.join("a"), "a").unwrap();
+    fs::write(source.join("b"), tree::noise(1, 500_000)).unwrap();
+    fs::write(source.join("c"), "c").unwrap();
+    fs::hard_link(source.join("c"), source.join("c link")).unwrap();
+    fs::write(source.join("d"), "d").unwrap();
+    let (mut archive, _) = capture_clean(&source, None);
+    let lost = Acting {
+        archive: &archive,
+        content: &|count| {
+            if count == 1 || count == 2 {
+                Err(io::Error::other("the chunk is lost"))
+            } else {
+                Ok(())
+            }
+        },
+        metadata: &|_| {},
+        opened: Cell::default(),
+    };
+    let report = extract(
+        &lost,
+        &target,
+        &ExtractOptions::default(),
+        &Progress::default(),
+        &AtomicBool::new(false),
+    )
+    .unwrap();
+    let content = |path: &str| (path.to_string(), LossKind::Content);
+    assert_eq!(losses(&report), [content("b"), content("c")]);
+    // The link finds no first name, and gets the content itself when it is asked for once more.
+    assert_eq!(names(&target), ["a", "c link", "d"]);
+    no_temporaries(&target);
+
+    // A payload stream that holds something else is noticed by the headers before each content.
+    archive.payload = {
+        let mut other = Payload::default();
+        other.write(&vec![0; archive.payload.size() as usize]);
+        other
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let report = try_extract(&archive, elsewhere.path(), &ExtractOptions::default()).unwrap();
+    assert_eq!(report.files, 0);
+    assert!(names(elsewhere.path()).is_empty());
+}
+
+#[test]
+fn what_is_read_back_is_compared() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    fs::create_dir(source.join("directory")).unwrap();
+    for file in ["a", "b", "directory/c", "directory/d"] {
+        fs::write(source.join(file), tree::noise(file.len() as u64, 70_000)).unwrap();
+    }
+    fs::write(source.join("large"), tree::noise(3, 2_000_000)).unwrap();
+    let (archive, _) = capture_clean(&source, None);
+    let damaged = target.join("directory/c");
+    let acting = Acting {
+        archive: &archive,
+        content: &|_| Ok(()),
+        // The second time, all is written and about to be verified.
+        metadata: &|count| {
+            if count == 1 {
+                let mut content = fs::read(&damaged).unwrap();
+                content[50_000] ^= 1;
+                fs::write(&damaged, content).unwrap();
+            }
+        },
+        opened: Cell::default(),
+    };
+    let options = ExtractOptions {
+        verify: true,
+        ..ExtractOptions::default()
+    };
+    let report = extract(
+        &acting,
+        &target,
+        &options,
+        &Progress::default(),
+        &AtomicBool::new(false),
+    )
+    .unwrap();
+    assert_eq!(
+        losses(&report),
+        [("directory/c".to_string(), LossKind::Verification)]
+    );
+    assert_eq!(report.verified, 4);
+}
+
+#[test]
+fn selected_paths_are_restored_by_either_reader() {
+    let Places { _scratch, source, .. } = places();
+    for directory in ["etc/ssh/keys", "etc/other", "home/user", "var"] {
+        fs::create_dir_all(source.join(directory)).unwrap();
+        fs::write(source.join(directory).join("file"), directory).unwrap();
+    }
+    fs::write(source.join("etc/first"), tree::noise(1, 300_000)).unwrap();
+    fs::hard_link(source.join("etc/first"), source.join("home/user/second")).unwrap();
+    fs::hard_link(source.join("etc/first"), source.join("home/user/third")).unwrap();
+    fs::set_permissions(source.join("etc"), fs::Permissions::from_mode(0o711)).unwrap();
+    tree::set_time(&source.join("etc"), 1_000_000_000, 5);
+    let (mut archive, _) = capture_clean(&source, None);
+    for random in [false, true] {
+        archive.random = random;
+        let target = tempfile::tempdir().unwrap();
+        let target = target.path();
+        let options = ExtractOptions {
+            selection: Selection::paths(["etc/ssh/", "/home/user", "var/missing", "nowhere/at/all"]),
+            verify: true,
+            ..ExtractOptions::default()
+        };
+        let report = extract_clean(&archive, target, &options);
+        assert_eq!(report.not_found, [&b"nowhere/at/all"[..], b"var/missing"]);
+        assert_eq!(names(target), ["etc", "home"]);
+        assert_eq!(names(&target.join("etc")), ["ssh"]);
+        // Directories on the way look like the original.
+        assert_eq!(fs::metadata(target.join("etc")).unwrap().mode() & 0o7777, 0o711);
+        assert_eq!(tree::time_of(&target.join("etc")).secs, 1_000_000_000);
+        assert_same(&source.join("etc/ssh"), &target.join("etc/ssh"));
+        // The first name of the links is not among the wanted; they are linked to each other.
+        let [second, third] = ["second", "third"].map(|name| target.join("home/user").join(name));
+        assert_eq!(fs::read(&second).unwrap(), tree::noise(1, 300_000));
+        assert_eq!(
+            fs::metadata(second).unwrap().ino(),
+            fs::metadata(third).unwrap().ino()
+        );
+        assert_eq!(
+            tree::time_of(&target.join("home/user")),
+            tree::time_of(&source.join("home/user"))
+        );
+        assert_eq!(report.verified, report.files);
+
+        let one = tempfile::tempdir().unwrap();
+        let options = ExtractOptions {
+            selection: Selection::paths(["etc/ssh/keys/file"]),
+            ..ExtractOptions::default()
+        };
+        let report = extract_clean(&archive, one.path(), &options);
+        assert_eq!((report.files, report.directories), (1, 3));
+        assert_eq!(
+            fs::read(one.path().join("etc/ssh/keys/file")).unwrap(),
+            b"etc/ssh/keys"
+        );
+    }
+}
+
+#[test]
+fn without_privileges_what_belongs_to_others_is_told() {
+    if !is_root() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let source = scratch.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("roots"), "x").unwrap();
+    fs::write(source.join("own"), "x").unwrap();
+    fs::write(source.join("setuid"), "x").unwrap();
+    fs::set_permissions(source.join("setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
+    tree::node(
+        &source.join("device"),
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::makedev(1, 3),
+    );
+    std::os::unix::fs::chown(source.join("own"), Some(65534), Some(65534)).unwrap();
+    std::os::unix::fs::chown(&source, Some(65534), Some(65534)).unwrap();
+    fs::create_dir(source.join("closed")).unwrap();
+    fs::write(source.join("closed/file"), "x").unwrap();
+    for path in ["closed/file", "closed"] {
+        std::os::unix::fs::chown(source.join(path), Some(65534), Some(65534)).unwrap();
+    }
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+    let (archive, _) = capture_clean(&source, None);
+    let target = scratch.path().join("target");
+    let run = || as_nobody(|| try_extract(&archive, &target, &ExtractOptions::default()).unwrap());
+    let report = run();
+    let owner = |path: &str| (path.to_string(), LossKind::Metadata(Part::Owner));
+    assert_eq!(
+        losses(&report),
+        [
+            ("device".to_string(), LossKind::Object),
+            owner("roots"),
+            owner("setuid"),
+            ("setuid".to_string(), LossKind::Metadata(Part::Mode)),
+        ]
+    );
+    // A program of root's does not become one of the user who restored it.
+    assert_eq!(
+        fs::metadata(target.join("setuid")).unwrap().mode() & 0o7777,
+        0o755
+    );
+    assert_eq!(fs::metadata(target.join("own")).unwrap().uid(), 65534);
+    // Again, into a directory that may not even be written to by now.
+    fs::remove_file(target.join("closed/file")).unwrap();
+    let report = run();
+    assert_eq!((report.files, report.complete), (1, 3));
+    assert_eq!(
+        fs::metadata(target.join("closed")).unwrap().mode() & 0o7777,
+        0o500
+    );
+}
+
+#[test]
+fn nothing_is_inherited_from_the_target() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    fs::create_dir_all(source.join("directory/inner")).unwrap();
+    fs::write(source.join("directory/inner/file"), "x").unwrap();
+    fs::write(source.join("file"), "x").unwrap();
+    let (archive, _) = capture_clean(&source, None);
+    let default = DefaultAcl {
+        user_obj: Some(7),
+        group_obj: Some(7),
+        other: Some(7),
+        mask: Some(7),
+        users: vec![(4711, 7)],
+        groups: Vec::new(),
+    };
+    let acl = Acl {
+        default: Some(default),
+        ..Acl::default()
+    };
+    fs::create_dir(target.join("directory")).unwrap();
+    for path in [&target, &target.join("directory")] {
+        assert!(
+            tree::set_metadata(
+                path,
+                &Metadata {
+                    mode: 0o042_777,
+                    acl: acl.clone(),
+                    ..Metadata::default()
+                }
+            )
+            .is_empty()
+        );
+        rustix::fs::setxattr(path, "user.extra", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    extract_clean(&archive, &target, &ExtractOptions::default());
+    assert_same(&source, &target);
+}
+
+#[test]
+fn a_full_target_ends_the_restore() {
+    let Places {
+        _scratch,
+        source,
+        target,
+        ..
+    } = places();
+    for file in 0..40 {
+        fs::write(source.join(format!("{file}")), tree::noise(file, 100_000)).unwrap();
+    }
+    let (archive, _) = capture_clean(&source, None);
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(&target)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("mounting is not permitted here: not tested");
+        return;
+    }
+    let result = try_extract(&archive, &target, &ExtractOptions::default());
+    let left = names(&target).len();
+    no_temporaries(&target);
+    Command::new("umount").arg("-l").arg(&target).status().unwrap();
+    assert!(matches!(result, Err(RestoreError::Target { .. })), "{result:?}");
+    assert!((1..40).contains(&left));
+}
+
+#[test]
+fn archives_of_version_1_are_restored() {
+    let Places { _scratch, target, .. } = places();
+    let mut encoder = Encoder::new_v1(Vec::new(), &of_mode(DIRECTORY)).unwrap();
+    let large = tree::noise(1, 1_000_000);
+    encoder
+        .add_file(b"large", &of_mode(FILE), large.len() as u64, &mut &large[..])
+        .unwrap();
+    let small = encoder
+        .add_file(b"small", &of_mode(FILE), 5, &mut &b"small"[..])
+        .unwrap();
+    encoder
+        .add_hardlink(b"the same", b"small", small.position)
+        .unwrap();
+    let archive = MemoryArchive {
+        metadata: encoder.finish().unwrap(),
+        ..MemoryArchive::default()
+    };
+    extract_clean(
+        &archive,
+        &target,
+        &ExtractOptions {
+            verify: true,
+            ..ExtractOptions::default()
+        },
+    );
+    assert_eq!(fs::read(target.join("large")).unwrap(), large);
+    assert_eq!(fs::read(target.join("the same")).unwrap(), b"small");
+    assert_same_as_archive(&archive, &target);
+    let only = tempfile::tempdir().unwrap();
+    let options = ExtractOptions {
+        selection: Selection::paths(["the same"]),
+        ..ExtractOptions::default()
+    };
+    let report = extract_clean(
+        &MemoryArchive {
+            random: true,
+            ..archive
+        },
+        only.path(),
+        &options,
+    );
+    assert_eq!(
+        (report.files, names(only.path())),
+        (1, vec!["the same".to_string()])
+    );
+}
+
+#[test]
+fn archives_of_the_original_are_restored() {
+    if !is_root() {
+        return;
+    }
+    let target = tempfile::tempdir().unwrap();
+    let archive = MemoryArchive {
+        metadata: include_bytes!("fixtures/tree.pxar").to_vec(),
+        ..MemoryArchive::default()
+    };
+    extract_clean(
+        &archive,
+        target.path(),
+        &ExtractOptions {
+            verify: true,
+            ..ExtractOptions::default()
+        },
+    );
+    assert_same_as_archive(&archive, target.path());
+}
