@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use relight_pxar::DecodeError;
 use relight_pxar::fs::capture::CaptureError;
 use relight_repo::RepoError;
 
@@ -22,6 +23,9 @@ pub enum WorkloadError {
     /// Bringing a file tree back.
     #[error(transparent)]
     Restore(relight_pxar::fs::extract::RestoreError),
+    /// A file tree in a snapshot.
+    #[error(transparent)]
+    Archive(DecodeError),
     /// A file or device.
     #[error("{action} {}: {source}", .path.display())]
     Io {
@@ -63,6 +67,18 @@ impl From<CaptureError> for WorkloadError {
                 Err(error) => Self::Capture(CaptureError::Sink(error)),
             },
             other => Self::Capture(other),
+        }
+    }
+}
+
+impl From<DecodeError> for WorkloadError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Io(error) => match from_io(error) {
+                Ok(error) => Self::Repo(error),
+                Err(error) => Self::Archive(DecodeError::Io(error)),
+            },
+            other => Self::Archive(other),
         }
     }
 }

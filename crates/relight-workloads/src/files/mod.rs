@@ -1,8 +1,12 @@
 //! File trees: each path that is protected is a pxar archive of version 2 (metadata and payload), and beside it the
 //! stat records by which the next backup knows what is unchanged.
 
+pub mod browse;
 mod capture;
+pub mod compare;
 mod content;
+pub mod export;
+pub mod find;
 mod restore;
 mod reuse;
 mod sink;
