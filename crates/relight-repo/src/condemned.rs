@@ -2,10 +2,11 @@
 //!
 //! A condemned pack is never referred to again: writers that begin after its record is there do not see its chunks,
 //! and those that began before check when they publish. It is deleted after a grace; the record stays, saying that
-//! the pack is gone, for as long as any index segment mentions it. So `condemned` is final, and two collections
-//! that know nothing of each other can never both rely on a pack that the other one deletes.
+//! the pack is gone, for as long as anybody may hold an index that mentions it. So `condemned` is final, and two
+//! collections that know nothing of each other can never both rely on a pack that the other one deletes.
+//! The whole reasoning is in [`crate::collect`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use relight_keys::ObjectKind;
@@ -20,6 +21,8 @@ use crate::storage::Millis;
 
 /// Folder of the records.
 pub(crate) const PREFIX: &str = "condemned/";
+/// How often reading all records begins again because one of them went away meanwhile.
+const TRIES: usize = 20;
 
 /// What one collection condemned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,11 +31,41 @@ pub(crate) struct Record {
     pub generation: u64,
     /// When, by the clock of the collector.
     pub time: Timestamp,
-    /// The packs.
+    /// Packs that are condemned and still there.
     pub packs: Vec<(PackKind, PackId)>,
-    /// Whether they have been deleted.
-    #[serde(default)]
-    pub removed: bool,
+    /// Packs that have been deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<(PackKind, PackId)>,
+    /// When the record was first written, by the clock of the storage; known once it was written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
+    /// Sessions that were there after the record was first written: they may still read the packs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readers: Option<BTreeSet<String>>,
+    /// Sessions that were there after no index segment mentioned any of the packs: they may still hold an older
+    /// index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders: Option<BTreeSet<String>>,
+}
+
+impl Record {
+    /// A new one.
+    pub fn new(generation: u64, time: Timestamp, packs: Vec<(PackKind, PackId)>) -> Self {
+        Self {
+            generation,
+            time,
+            packs,
+            gone: Vec::new(),
+            since: None,
+            readers: None,
+            holders: None,
+        }
+    }
+
+    /// Where a record is written that no other of any collection overwrites.
+    pub fn key(generation: u64, number: usize) -> String {
+        format!("{PREFIX}{generation:08}-{number:04}")
+    }
 }
 
 /// A record with where and when it was written.
@@ -44,8 +77,28 @@ pub(crate) struct Stored {
     pub record: Record,
 }
 
-/// All records.
+impl Stored {
+    /// When the packs were condemned, by the clock of the storage.
+    pub fn since(&self) -> Millis {
+        self.record.since.unwrap_or(self.written)
+    }
+}
+
+/// All records, at one moment at which all of them were there.
 pub(crate) fn load(vault: Vault<'_>) -> Result<Vec<Stored>> {
+    for _ in 0..TRIES {
+        // A record that is gone since it was listed may have been merged into one that was not listed.
+        if let Some(records) = try_load(vault)? {
+            return Ok(records);
+        }
+    }
+    Err(RepoError::damaged(
+        "the list of condemned packs",
+        "it names records that are not there",
+    ))
+}
+
+fn try_load(vault: Vault<'_>) -> Result<Option<Vec<Stored>>> {
     let mut records = Vec::new();
     for object in vault.storage.list(PREFIX)? {
         match vault.get_json(ObjectKind::CONDEMNED, &object.key) {
@@ -54,12 +107,12 @@ pub(crate) fn load(vault: Vault<'_>) -> Result<Vec<Stored>> {
                 written: object.modified,
                 record,
             }),
-            // A collection removed it since it was listed: no segment mentions its packs any more.
-            Err(RepoError::Storage(error)) if error.is_not_found() => {}
+            Err(RepoError::Storage(error)) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         }
     }
-    Ok(records)
+    records.sort_by(|a: &Stored, b: &Stored| a.key.cmp(&b.key));
+    Ok(Some(records))
 }
 
 /// What all records say of packs.
@@ -70,16 +123,15 @@ pub(crate) fn load_states(vault: Vault<'_>) -> Result<HashMap<PackId, PackState>
 /// What these records say of packs.
 pub(crate) fn states(records: &[Stored]) -> HashMap<PackId, PackState> {
     let mut states = HashMap::new();
-    for stored in records {
-        let said = if stored.record.removed {
-            PackState::Gone
-        } else {
-            PackState::Condemned
-        };
-        for (_, pack) in &stored.record.packs {
+    let mut say = |packs: &[(PackKind, PackId)], said: PackState| {
+        for (_, pack) in packs {
             let state = states.entry(*pack).or_insert(said);
             *state = said.max(*state);
         }
+    };
+    for stored in records {
+        say(&stored.record.packs, PackState::Condemned);
+        say(&stored.record.gone, PackState::Gone);
     }
     states
 }

@@ -112,6 +112,27 @@ pub enum RepoError {
         /// When it began.
         since: String,
     },
+    /// A collection found no snapshot, but packs that it would delete.
+    #[error(
+        "there is no snapshot, but {packs} packs: nothing was changed. If all snapshots were really forgotten, \
+         run the collection again and allow it to empty the repository"
+    )]
+    CollectionWouldEmpty {
+        /// How many packs.
+        packs: usize,
+    },
+    /// A collection cannot know what is needed because parts of snapshots are missing or damaged.
+    #[error(
+        "{count} chunks that snapshots need are missing or damaged ({first}): nothing was changed, because what \
+         they refer to could be deleted by mistake. Run `relight verify` and `relight repair`, or forget the \
+         snapshots concerned"
+    )]
+    CollectionUnsafe {
+        /// How many.
+        count: usize,
+        /// The first of them and the snapshot that needs it.
+        first: String,
+    },
     /// The lease was lost to another collector.
     #[error("another collection took over; this one stopped before it changed anything more")]
     LeaseLost,

@@ -3,11 +3,14 @@
 
 pub mod cdc;
 pub mod clock;
+pub mod collect;
 mod condemned;
+pub mod control;
 pub mod error;
 pub mod id;
 pub mod index;
 pub mod keyring;
+mod lease;
 pub mod pack;
 mod parity;
 pub mod read;

@@ -168,6 +168,11 @@ impl IndexFile {
         self.entries
     }
 
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
     /// An entry by its place in the order.
     pub fn entry(&self, at: usize) -> Option<Entry> {
         self.bytes(at)
@@ -197,6 +202,12 @@ impl IndexFile {
 
     /// All places where a chunk lies.
     pub fn find<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (Entry, &'a PackLine)> + 'a {
+        self.positions(id)
+            .map(|(_, entry)| (entry, &self.packs[entry.pack as usize]))
+    }
+
+    /// The entries of a chunk, each with its place in the order.
+    pub fn positions<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (usize, Entry)> + 'a {
         let from = if self.may_have(id) {
             self.lower_bound(id)
         } else {
@@ -204,8 +215,7 @@ impl IndexFile {
         };
         (from..self.entries)
             .take_while(move |&at| self.id(at).is_some_and(|found| found == id.0))
-            .filter_map(|at| self.entry(at))
-            .map(|entry| (entry, &self.packs[entry.pack as usize]))
+            .filter_map(|at| self.entry(at).map(|entry| (at, entry)))
     }
 
     fn may_have(&self, id: &ChunkId) -> bool {

@@ -179,6 +179,12 @@ impl Index {
         lines.map(|(line, state)| (line.id, (*line, *state))).collect()
     }
 
+    /// The files it is made of at this moment. They stay readable for as long as they are held.
+    pub fn files(&self) -> Vec<Arc<IndexFile>> {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.parts.iter().map(|part| part.file.clone()).collect()
+    }
+
     /// The segments it was read from.
     pub fn segments(&self) -> Vec<SegmentId> {
         let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -5,6 +5,7 @@ pub mod builder;
 pub mod codec;
 pub mod format;
 pub mod reader;
+pub(crate) mod store;
 
 pub use builder::{FinishedPack, PackBuffer, PackBuilder};
 pub use codec::Codec;

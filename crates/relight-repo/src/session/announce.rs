@@ -235,13 +235,19 @@ impl Pulse {
     /// Takes note of a renewal that was begun at `begun`.
     fn renew(&self, begun: Duration) {
         if !self.is_over() {
-            *self.renewed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = begun;
+            *self
+                .renewed
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()) = begun;
         }
     }
 
     /// Whether it was silent for so long that nobody waits for it any more.
     pub fn is_over(&self) -> bool {
-        let renewed = *self.renewed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let renewed = *self
+            .renewed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if awake_or_not().saturating_sub(renewed) > SILENCE {
             self.over.store(true, Ordering::Release);
         }

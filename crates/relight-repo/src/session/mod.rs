@@ -47,8 +47,7 @@ impl Session {
         let presence = Presence::announce(repository.clone())?;
         repository.refresh()?;
         let table = GearTable::new(&repository.keys().secret("content-defined chunking v1"));
-        let (pipeline, threads) =
-            Pipeline::start(repository.clone(), cancelled, presence.pulse().clone());
+        let (pipeline, threads) = Pipeline::start(repository.clone(), cancelled, presence.pulse().clone());
         Ok(Self {
             repository,
             presence,
@@ -107,9 +106,7 @@ impl Session {
         crate::retention::lock_before_publication(&self.repository, &snapshot)?;
         match self.store(&snapshot) {
             Ok(()) => Ok(snapshot),
-            Err(
-                error @ RepoError::Storage(StorageError::Unavailable { .. } | StorageError::Io { .. }),
-            ) => {
+            Err(error @ RepoError::Storage(StorageError::Unavailable { .. } | StorageError::Io { .. })) => {
                 // It may have been written, or be written yet.
                 intended.keep();
                 Err(error)

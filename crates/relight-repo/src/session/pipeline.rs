@@ -16,8 +16,8 @@ use super::archive::Progress;
 use super::pool::Pool;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SegmentId};
+use crate::index::Segment;
 use crate::index::segment::MAX_ENTRIES;
-use crate::index::{PackLine, Segment};
 use crate::pack::codec::Encoder;
 use crate::pack::{FinishedPack, PackBuffer, PackBuilder, PackKind};
 use crate::repository::Repository;
@@ -116,7 +116,11 @@ impl Pipeline {
         pulse: Arc<Pulse>,
     ) -> (Arc<Self>, Threads) {
         let count = repository.options().threads.max(1);
-        let buffer = repository.options().data_pack.max(repository.options().metadata_pack) + PACK_SPARE;
+        let buffer = repository
+            .options()
+            .data_pack
+            .max(repository.options().metadata_pack)
+            + PACK_SPARE;
         let (jobs, job_queue) = crossbeam_channel::bounded(count + 2);
         let (finished, pack_queue) = crossbeam_channel::bounded(1);
         let pipeline = Arc::new(Self {
@@ -314,22 +318,7 @@ impl Pipeline {
     }
 
     fn store(&self, pack: FinishedPack) -> Result<()> {
-        let repository = &self.repository;
-        let options = repository.settings().pack_options(pack.kind);
-        repository
-            .storage()
-            .put(&pack.kind.key(pack.id), &pack.parts(), &options)?;
-        let percent = repository.settings().parity_percent;
-        if percent > 0 {
-            crate::parity::store(repository, pack.id, pack.kind, &pack.parts(), percent)?;
-        }
-        let key = repository.keys().current().id();
-        let line = PackLine {
-            id: pack.id,
-            kind: pack.kind,
-            key,
-            size: pack.size(),
-        };
+        let line = crate::pack::store::put(&self.repository, &pack, None)?;
         let (buffer, records) = pack.into_buffer();
         self.pack_buffers.give(buffer);
         lock(&self.used).insert(line.id);

@@ -335,6 +335,10 @@ impl Storage for LocalStorage {
         })
     }
 
+    fn sweep(&self) -> Result<usize> {
+        self.sweep_leftovers()
+    }
+
     fn thaw(&self, key: &str, _keep: Duration) -> Result<Thaw> {
         self.head(key).map(|_| Thaw::Ready)
     }

@@ -110,6 +110,11 @@ pub trait Storage: Send + Sync + Debug {
     /// Extends the object's retention to at least `until` (never shortens it).
     fn retain(&self, key: &str, until: Millis) -> Result<()>;
 
+    /// Removes what writers that died left behind and no list shows; returns how many things. Called by collections.
+    fn sweep(&self) -> Result<usize> {
+        Ok(0)
+    }
+
     /// Asks for a cold object to be made readable for `keep`; says whether it is. `Ready` for storages without classes.
     fn thaw(&self, key: &str, keep: Duration) -> Result<Thaw>;
 }

@@ -1,0 +1,68 @@
+//! Clears away small things that nobody needs any more.
+
+use std::collections::HashSet;
+
+use super::figures::Report;
+use super::pass::Pass;
+use super::survey::{Survey, is_older};
+use crate::error::Result;
+use crate::id::{PackId, SnapshotId};
+use crate::session::announce::{self, KEPT};
+use crate::{lease, snapshot, suspects};
+
+impl Pass<'_> {
+    pub(super) fn clear_leftovers(
+        &self,
+        survey: &Survey,
+        mentioned: &HashSet<PackId>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let vault = self.repository.vault();
+        let storage = vault.storage;
+        self.fence()?;
+        for (session, when) in &survey.given_up {
+            if is_older(survey.now, *when, KEPT) {
+                announce::forget_given_up(vault, session)?;
+                report.leftovers += 1;
+            }
+        }
+        for object in storage.list(lease::CLOCK)? {
+            if is_older(survey.now, object.modified, KEPT) {
+                storage.delete(&object.key)?;
+                report.leftovers += 1;
+            }
+        }
+        // What verifications found in packs that are no more.
+        for (key, record) in suspects::load_records(vault)? {
+            let mut packs = record
+                .lost
+                .iter()
+                .chain(record.corrupt.iter().map(|(pack, _)| pack));
+            if !packs.any(|pack| mentioned.contains(pack)) {
+                storage.delete(&key)?;
+                report.leftovers += 1;
+            }
+        }
+        // Notes about snapshots whose forgetting was interrupted.
+        for object in storage.list(snapshot::MARKS)? {
+            let id = object
+                .key
+                .strip_prefix(snapshot::MARKS)
+                .and_then(|id| id.parse::<SnapshotId>().ok());
+            let Some(id) = id.filter(|id| !survey.snapshots.contains(id)) else {
+                continue;
+            };
+            // It may have been published since the snapshots were listed.
+            match storage.head(&snapshot::Snapshot::key(id)) {
+                Err(error) if error.is_not_found() => {
+                    storage.delete(&object.key)?;
+                    report.leftovers += 1;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+        report.leftovers += storage.sweep()? as u64;
+        Ok(())
+    }
+}
