@@ -1,23 +1,27 @@
 //! How the engine grows with chunks and snapshots, on repositories made for the purpose.
 
+mod collect;
 mod history;
 mod open;
 mod process;
 mod synthetic;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use relight_model::ByteSize;
+use relight_repo::collect::Amount;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::collect::Collected;
 use self::open::Opened;
 use self::synthetic::Place;
 use crate::failure::{Doing, Result};
 use crate::machine::Machine;
-use crate::measure;
+use crate::measure::{self, Cost};
 use crate::report::Table;
 
 /// What to measure.
@@ -29,6 +33,27 @@ pub struct Options {
     /// Chunks of the repository that is opened.
     #[arg(long, default_value_t = 10_000_000)]
     open_chunks: u64,
+    /// Distinct chunks of the repository that is collected.
+    #[arg(long, default_value_t = 1_000_000)]
+    chunks: u64,
+    /// Its snapshots; it is compared with one of as many chunks and ten snapshots.
+    #[arg(long, default_value_t = 1_000)]
+    snapshots: u64,
+    /// Neighbouring chunks that change together.
+    #[arg(long, default_value_t = 16)]
+    burst: u64,
+    /// Only this.
+    #[arg(long, value_enum)]
+    only: Option<What>,
+}
+
+/// A scale benchmark.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Opening a repository of very many chunks.
+    Open,
+    /// Collecting one with a long history.
+    Collect,
 }
 
 /// The share of the image that each snapshot changed.
@@ -55,7 +80,17 @@ pub enum Part {
         /// Chunks that change together.
         burst: u64,
     },
-    /// Open it and look chunks up.
+    /// Open it, so that there is a local cache of its index.
+    FillCache {
+        /// Where.
+        place: PathBuf,
+    },
+    /// Collect it.
+    Collect {
+        /// Where.
+        place: PathBuf,
+    },
+    /// Open a repository and look chunks up.
     Open {
         /// Where.
         place: PathBuf,
@@ -91,6 +126,8 @@ pub fn run_part(part: &Part) -> Result<Value> {
             .make(place)?;
             Ok(Value::Null)
         }
+        Part::FillCache { place } => Place::under(place).open().map(|_| Value::Null),
+        Part::Collect { place } => to_json(&collect::measure(&Place::under(place))?),
         Part::Open { place } => to_json(&open::measure(&Place::under(place))?),
     }
 }
@@ -109,7 +146,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "# {}, {} cores, {}, kernel {}\n",
         machine.cpu, machine.cores, machine.disk, machine.kernel
     );
-    opening(&work, options.open_chunks)?;
+    if options.only.is_none_or(|only| only == What::Open) {
+        opening(&work, options.open_chunks)?;
+    }
+    if options.only.is_none_or(|only| only == What::Collect) {
+        collecting(&work, options)?;
+    }
     remove(&work)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -171,15 +213,73 @@ fn opening(work: &Path, chunks: u64) -> Result<()> {
     remove(&root)
 }
 
+fn collecting(work: &Path, options: &Options) -> Result<()> {
+    let root = work.join("collect");
+    let mut table = Table::new(&[
+        "snapshots",
+        "chunks",
+        "collection",
+        "seconds",
+        "CPU s",
+        "peak memory",
+        "of it own",
+        "condemned",
+        "deleted",
+        "rewritten",
+        "live chunks and nodes",
+    ]);
+    for snapshots in [options.snapshots, 10] {
+        fs::create_dir_all(&root).doing(|| format!("create {}", root.display()))?;
+        let (chunks, burst) = (options.chunks, options.burst);
+        eprintln!("# making a repository of {chunks} chunks and {snapshots} snapshots");
+        let numbers = [chunks, snapshots, burst].map(|number| number.to_string());
+        let mut arguments = vec!["make-history".as_ref(), root.as_os_str()];
+        arguments.extend(numbers.iter().map(OsStr::new));
+        part(work, &arguments)?;
+        remove(&Place::under(&root).cache)?;
+        // The first opening fills the local cache, as the server that collects has done long before.
+        part(work, &["fill-cache".as_ref(), root.as_os_str()])?;
+        for collection in ["first", "second", "third"] {
+            let (value, cost) = part_with_cost(work, &["collect".as_ref(), root.as_os_str()])?;
+            let collected: Collected =
+                serde_json::from_value(value).doing(|| "read the result".to_owned())?;
+            let report = &collected.report;
+            let amount = |amount: &Amount| format!("{} packs", amount.packs);
+            table.row([
+                snapshots.to_string(),
+                chunks.to_string(),
+                collection.to_owned(),
+                format!("{:.2}", collected.seconds),
+                format!("{:.2}", (cost.user + cost.system).as_secs_f64()),
+                ByteSize(cost.peak_rss).to_string(),
+                ByteSize(collected.memory.anonymous).to_string(),
+                amount(&report.condemned),
+                amount(&report.deleted),
+                ByteSize(report.found.moved).to_string(),
+                report.found.live_chunks.to_string(),
+            ]);
+        }
+        remove(&root)?;
+    }
+    println!("## Collecting a long history\n\n{}", table.render());
+    Ok(())
+}
+
 /// Runs one part in a process of its own and returns what it says.
-fn part(work: &Path, arguments: &[&std::ffi::OsStr]) -> Result<Value> {
+fn part(work: &Path, arguments: &[&OsStr]) -> Result<Value> {
+    part_with_cost(work, arguments).map(|(value, _)| value)
+}
+
+/// The same, and what the process cost.
+fn part_with_cost(work: &Path, arguments: &[&OsStr]) -> Result<(Value, Cost)> {
     let own = std::env::current_exe().doing(|| "find this program".to_owned())?;
     let log = work.join("part.log");
     remove(&log)?;
-    measure::run(Command::new(own).arg("scale-part").args(arguments), &log)?;
+    let cost = measure::run(Command::new(own).arg("scale-part").args(arguments), &log)?;
     let text = fs::read_to_string(&log).doing(|| "read the part's result".to_owned())?;
-    serde_json::from_str(text.lines().last().unwrap_or_default())
-        .doing(|| "read the part's result".to_owned())
+    let value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .doing(|| "read the part's result".to_owned())?;
+    Ok((value, cost))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use relight_keys::{KeyFile, SystemEntropy};
 use relight_repo::index::{PackLine, Segment};
-use relight_repo::pack::{Codec, PackKind, Record};
+use relight_repo::pack::{Codec, PackKind, Record, format};
 use relight_repo::settings::Settings;
 use relight_repo::storage::local::LocalStorage;
 use relight_repo::storage::{PutOptions, Storage};
@@ -106,7 +106,7 @@ pub fn add_data_packs(place: &Place, seed: u64, packs: u64, with_files: bool) ->
     let mut segment = Segment::default();
     for number in 0..packs {
         let id = PackId::random().doing(|| "name a pack".to_owned())?;
-        let mut offset = 64;
+        let mut offset = format::HEADER as u32;
         let mut records = Vec::with_capacity(CHUNKS_A_PACK as usize);
         for id in chunks_of_pack(seed, number) {
             records.push(Record {
@@ -118,7 +118,9 @@ pub fn add_data_packs(place: &Place, seed: u64, packs: u64, with_files: bool) ->
             });
             offset += STORED;
         }
-        let size = u64::from(offset) + 1024;
+        // Exactly as long as a pack of these records: table of contents, its tag, trailer.
+        let size =
+            u64::from(offset) + CHUNKS_A_PACK * format::ENTRY as u64 + (format::TAG + format::TRAILER) as u64;
         segment.add_pack(
             PackLine {
                 id,

@@ -27,8 +27,13 @@ pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
     if !matches!(task, Task::Collect) {
         return vec![first];
     }
-    let mut collect = command();
-    // Without it, condemned packs would stay for the grace time; all others here delete at once.
-    collect.args(["collect", "--grace", "0"]);
-    vec![first, collect]
+    // A collection condemns packs and a later one deletes them. Two without grace give the space back at once, as a
+    // single command of the others does.
+    let mut commands = vec![first];
+    for _ in 0..2 {
+        let mut collect = command();
+        collect.args(["collect", "--grace", "0"]);
+        commands.push(collect);
+    }
+    commands
 }
