@@ -23,6 +23,7 @@ pub mod snapshot;
 pub mod storage;
 mod suspects;
 pub mod tree;
+pub mod verify;
 
 pub use error::{RepoError, Result};
 pub use id::{ChunkId, PackId, SegmentId, SessionId, SnapshotId};
