@@ -157,10 +157,7 @@ impl S3Storage {
             query: &[("object-lock", "")],
             ..Request::default()
         };
-        let locks = match self
-            .client
-            .run(&request, |answer| answer.document("ObjectLockConfiguration"))
-        {
+        let locks = match self.client.run(&request, Answer::any_document) {
             Ok(document) => document.text_of("ObjectLockEnabled") == "Enabled",
             Err(failed)
                 if failed.has_code("ObjectLockConfigurationNotFoundError") || is_not_known(&failed) =>
@@ -188,9 +185,7 @@ impl S3Storage {
                     query: &[("versioning", "")],
                     ..Request::default()
                 };
-                let asked = self
-                    .client
-                    .run(&request, |answer| answer.document("VersioningConfiguration"));
+                let asked = self.client.run(&request, Answer::any_document);
                 let versioned = match asked {
                     // Suspended: versions of before are still there.
                     Ok(document) if document.text_of("Status").is_empty() => Versioned::No,
@@ -234,21 +229,21 @@ impl S3Storage {
     /// [`StorageError::Unavailable`] where the server cannot be asked.
     pub fn examine(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        let ask = |what: &str, root: &str| -> Result<_, StorageError> {
+        let ask = |what: &str| -> Result<_, StorageError> {
             let query = [(what, "")];
             let request = Request {
                 method: "GET",
                 query: &query,
                 ..Request::default()
             };
-            match self.client.run(&request, |answer| answer.document(root)) {
+            match self.client.run(&request, Answer::any_document) {
                 Ok(document) => Ok(Some(document)),
                 Err(failed) if failed.status() == Some(404) && !failed.has_code("NoSuchBucket") => Ok(None),
                 Err(failed) if failed.status() == Some(403) || is_not_known(&failed) => Ok(None),
                 Err(failed) => Err(self.error(failed, "examine", "the bucket")),
             }
         };
-        if let Some(lock) = ask("object-lock", "ObjectLockConfiguration")?
+        if let Some(lock) = ask("object-lock")?
             && lock
                 .child("Rule")
                 .and_then(|rule| rule.child("DefaultRetention"))
@@ -256,9 +251,8 @@ impl S3Storage {
         {
             findings.push(Finding::DefaultRetention);
         }
-        let versioned = ask("versioning", "VersioningConfiguration")?
-            .is_some_and(|versioning| !versioning.text_of("Status").is_empty());
-        let lifecycle = ask("lifecycle", "LifecycleConfiguration")?;
+        let versioned = ask("versioning")?.is_some_and(|versioning| !versioning.text_of("Status").is_empty());
+        let lifecycle = ask("lifecycle")?;
         let (mut old_go, mut uploads_go) = (false, false);
         for rule in lifecycle.iter().flat_map(|lifecycle| lifecycle.all("Rule")) {
             let filter = rule.child("Filter");

@@ -54,6 +54,8 @@ pub(super) enum Unread {
     Broken(String),
     /// It holds an error after all.
     Refused(Refusal),
+    /// It is whole, but not what S3 answers: asking again is pointless.
+    Alien(String),
 }
 
 impl Answer {
@@ -84,14 +86,24 @@ impl Answer {
 
     /// The body as XML with the given root. An `<Error>` in its place counts as refused, whatever the status.
     pub fn document(&mut self, root: &str) -> Result<Element, Unread> {
+        let element = self.any_document()?;
+        if element.name == root {
+            return Ok(element);
+        }
+        let name = element.name;
+        Err(Unread::Alien(format!(
+            "expected <{root}>, got <{name}>: is this an S3 server?"
+        )))
+    }
+
+    /// As [`Self::document`], where servers differ in the root and nothing is lost if it is something else.
+    pub fn any_document(&mut self) -> Result<Element, Unread> {
         let body = BufReader::new(self.body.with_config().limit(DOCUMENT_LIMIT).reader());
         let element = Element::parse(body).map_err(Unread::Broken)?;
-        match element.name.as_str() {
-            "Error" => Err(Unread::Refused(Refusal::from_xml(&element))),
-            name if name == root => Ok(element),
-            name => Err(Unread::Broken(format!(
-                "expected <{root}>, got <{name}>: is this an S3 server?"
-            ))),
+        if element.name == "Error" {
+            Err(Unread::Refused(Refusal::from_xml(&element)))
+        } else {
+            Ok(element)
         }
     }
 
@@ -202,6 +214,7 @@ impl Client {
                         uncertain = true;
                         (Reason::Unreachable(reason), true, None)
                     }
+                    Err(Unread::Alien(reason)) => (Reason::Unreachable(reason), false, None),
                     Err(Unread::Refused(refusal)) => {
                         uncertain |= refusal.is_uncertain();
                         let may_pass = refusal.is_transient();

@@ -78,12 +78,7 @@ impl S3Storage {
             ..Request::default()
         };
         let held = self.client.run(&request, |answer| {
-            let document = answer.document("LegalHold").or_else(|error| match error {
-                // Ceph names the element otherwise.
-                super::Unread::Broken(_) => Ok(Default::default()),
-                refused => Err(refused),
-            })?;
-            Ok(document.text_of("Status") == "ON")
+            Ok(answer.any_document()?.text_of("Status") == "ON")
         });
         let retained = self.retention_of(full, version);
         matches!(held, Ok(true))
@@ -100,7 +95,7 @@ impl S3Storage {
             ..Request::default()
         };
         let answer = self.client.run(&request, |answer| {
-            let document = answer.document("Retention")?;
+            let document = answer.any_document()?;
             let until = super::list::time(document.text_of("RetainUntilDate"));
             Ok(until.map(|until| Retention {
                 mode: document.text_of("Mode").into(),

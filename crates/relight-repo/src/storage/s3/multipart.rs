@@ -62,7 +62,8 @@ impl S3Storage {
             ..Request::default()
         };
         let begun = self.client.run(&request, |answer| {
-            let document = answer.document("InitiateMultipartUploadResult")?;
+            // Named otherwise by some servers; the id is what counts.
+            let document = answer.any_document()?;
             match document.text_of("UploadId") {
                 "" => Err(Unread::Broken("an upload without an id".into())),
                 id => Ok(id.to_string()),
@@ -200,7 +201,14 @@ impl Upload<'_> {
             ..Request::default()
         };
         self.storage.client.run(&request, |answer| {
-            answer.document("CompleteMultipartUploadResult").map(drop)
+            let document = answer.any_document()?;
+            if document.name.starts_with("CompleteMultipartUpload") {
+                return Ok(());
+            }
+            Err(Unread::Alien(format!(
+                "completing an upload was answered with <{}>",
+                document.name
+            )))
         })
     }
 
