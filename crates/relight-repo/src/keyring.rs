@@ -107,11 +107,11 @@ pub fn wraps(storage: &dyn Storage) -> Result<Keyring> {
 }
 
 /// Changes the keyring: `edit` says how. The new generation is written and read back before the old one goes.
-pub fn change(
+pub fn change<'p>(
     storage: &dyn Storage,
     opened: &Opened,
     now: Timestamp,
-    edit: impl FnOnce(&mut Change<'_>) -> std::result::Result<(), KeyringError>,
+    edit: impl FnOnce(&mut Change<'p>) -> std::result::Result<(), KeyringError>,
 ) -> Result<NewKeyring> {
     if !opened.is_newest() {
         return Err(RepoError::Keys(

@@ -7,6 +7,7 @@ pub mod compare;
 mod content;
 pub mod export;
 pub mod find;
+mod drill;
 mod restore;
 mod reuse;
 mod sink;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 pub use capture::{TreeReport, TreeSource, back_up};
 pub use content::{RandomArchive, archive_read, open_archive};
+pub use drill::{DrillReport, drill};
 pub use restore::{TreeArchive, restore};
 
 use relight_repo::snapshot::{Archive, Snapshot};
@@ -34,6 +36,16 @@ pub fn path_attribute(name: &str) -> String {
 /// Attribute of a snapshot that tells how many bytes of the payload of tree `name` are content of its files.
 fn live_attribute(name: &str) -> String {
     format!("files.{name}.live")
+}
+
+/// Attribute of a snapshot that tells how many further names files of tree `name` have.
+fn links_attribute(name: &str) -> String {
+    format!("files.{name}.hardlinks")
+}
+
+/// How many further names (hard links) the files of the tree `name` have, if the snapshot tells.
+pub fn hard_links(snapshot: &Snapshot, name: &str) -> Option<u64> {
+    snapshot.attributes.get(&links_attribute(name))?.parse().ok()
 }
 
 /// Bytes of content of the files of the tree that was at `path`.

@@ -120,6 +120,16 @@ impl Plan {
         })
     }
 
+    /// Leaves out what matches, in every tree.
+    pub fn exclude(&mut self, patterns: Vec<Pattern>) {
+        self.capture.exclude.extend(patterns);
+    }
+
+    /// What is left out.
+    pub fn excluded(&self) -> &[Pattern] {
+        &self.capture.exclude
+    }
+
     /// The trees.
     pub fn trees(&self) -> &[TreeSource] {
         &self.trees

@@ -2,6 +2,7 @@
 
 mod backup;
 mod init;
+mod quickstart;
 mod restore;
 mod snapshots;
 
@@ -14,6 +15,8 @@ use crate::failure::Result;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// From nothing to a proven backup in one command: protect, verify, restore, compare
+    Quickstart(quickstart::Options),
     /// Make a new, encrypted repository
     Init(init::Options),
     /// Save files, disk images or a stream as a new snapshot
@@ -28,6 +31,7 @@ impl Command {
     /// Does it.
     pub fn run(&self, global: &Global) -> Result<Exit> {
         match self {
+            Self::Quickstart(options) => quickstart::run(global, options),
             Self::Init(options) => init::run(global, options),
             Self::Backup(options) => backup::run(global, options),
             Self::Snapshots(options) => snapshots::run(global, options),
