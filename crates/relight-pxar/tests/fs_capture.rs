@@ -166,7 +166,7 @@ fn files_of_lost_chunks_are_read_again() {
     }
     let (mut first, _) = capture_clean(&root, None);
     age(&mut first);
-    let lost = vec![100_000..110_000];
+    let lost = std::iter::once(100_000..110_000).collect();
     let mut sink = MemorySink {
         previous: Some(&first),
         lost,

@@ -12,7 +12,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[test]
 fn trees_of_many_and_of_deep_directories_need_few_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(512), ..limit }).unwrap();
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(512),
+            ..limit
+        },
+    )
+    .unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let source = scratch.path().join("source");
     fs::create_dir(&source).unwrap();
@@ -25,7 +32,15 @@ fn trees_of_many_and_of_deep_directories_need_few_descriptors() {
     tree::deep(&source.join("chain"), 1000);
     let (archive, _) = capture_clean(&source, None);
     let target = scratch.path().join("target");
-    extract_clean(&archive, &target, &ExtractOptions { writers: 4, sync: false, ..ExtractOptions::default() });
+    extract_clean(
+        &archive,
+        &target,
+        &ExtractOptions {
+            writers: 4,
+            sync: false,
+            ..ExtractOptions::default()
+        },
+    );
     assert_same(&source, &target);
     tree::remove_deep(&source.join("chain"));
     tree::remove_deep(&target.join("chain"));

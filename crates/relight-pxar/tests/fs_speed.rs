@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use fs_support::*;
 use relight_pxar::fs::extract::ExtractOptions;
 
-const FILES: u32 = 200_000;
+/// `SPEED_FILES` in the environment says otherwise, `SPEED_DIR` where the files lie.
+fn files() -> u32 {
+    std::env::var("SPEED_FILES").map_or(200_000, |number| number.parse().unwrap())
+}
 
 fn cpu() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -21,7 +24,7 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> (T, f64) {
     let (start, used) = (Instant::now(), cpu());
     let result = work();
     let (wall, used) = (start.elapsed(), cpu() - used);
-    let each = wall.as_secs_f64() * 1e6 / f64::from(FILES);
+    let each = wall.as_secs_f64() * 1e6 / f64::from(files());
     println!("{what}: {wall:.2?} ({each:.1} µs a file), processor {used:.2?}");
     (result, each)
 }
@@ -35,7 +38,7 @@ fn many_small_files() {
     };
     let source = scratch.path().join("source");
     let content = tree::noise(1, 4096);
-    for directory in 0..FILES / 100 {
+    for directory in 0..files() / 100 {
         let path = source.join(format!("{}/{directory}", directory / 50));
         fs::create_dir_all(&path).unwrap();
         for file in 0..100 {
@@ -69,4 +72,27 @@ fn many_small_files() {
     timed("compare", || {
         assert_same(&source, &scratch.path().join("target 2"))
     });
+}
+
+#[test]
+#[ignore = "REAL_TREES in the environment names trees, with colons between them; they are held in memory"]
+fn real_trees_come_back_the_same() {
+    let trees = std::env::var("REAL_TREES").unwrap_or_else(|_| "/etc:/var/lib/dpkg".into());
+    for source in trees.split(':').map(std::path::Path::new) {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("target");
+        let (mut archive, report) = capture_clean(source, None);
+        println!(
+            "{}: {:?}, {} bytes",
+            source.display(),
+            report.counts,
+            report.bytes
+        );
+        extract_clean(&archive, &target, &ExtractOptions::default());
+        assert_same(source, &target);
+        age(&mut archive);
+        let (again, report) = capture_clean(source, Some(&archive));
+        assert_eq!(report.bytes_read, 0);
+        assert_same_as_archive(&again, &target);
+    }
 }

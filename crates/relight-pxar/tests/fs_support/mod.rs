@@ -1,6 +1,8 @@
 //! An archive in memory, and trees to put in it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod acting;
+pub mod places;
 pub mod tree;
 
 use std::io::{self, Read};

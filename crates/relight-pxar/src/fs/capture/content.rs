@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 
 use super::CaptureError;
@@ -36,6 +36,10 @@ pub(super) fn copy<S: ArchiveSink>(
     cancel: &AtomicBool,
 ) -> Result<Copied, CaptureError> {
     let size = stat.size;
+    if size >= READ_MAX {
+        // The kernel then reads further ahead. It is only advice.
+        let _ = fadvise(file, 0, None, Advice::Sequential);
+    }
     let mut copied = Copied::default();
     let mut sparse = stat.blocks.saturating_mul(512) < size;
     let mut position = 0;

@@ -21,7 +21,7 @@ use crate::fs::apply::{self, Target};
 use crate::fs::inode_flags::SEALING;
 use crate::fs::posix_acl;
 use crate::fs::stat::FileStat;
-use crate::metadata::Metadata;
+use crate::metadata::{FileTime, Metadata};
 
 /// Where an object is put.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub(super) fn is_complete(
     kind: &ItemKind,
     metadata: &Metadata,
 ) -> bool {
-    if stat.mode & mode::TYPE != metadata.mode & mode::TYPE || stat.mtime != metadata.mtime {
+    if stat.mode & mode::TYPE != metadata.mode & mode::TYPE || !is_same_time(stat.mtime, metadata.mtime) {
         return false;
     }
     match kind {
@@ -66,6 +66,17 @@ pub(super) fn is_complete(
         ItemKind::Fifo | ItemKind::Socket => true,
         ItemKind::Directory | ItemKind::Hardlink { .. } => false,
     }
+}
+
+/// Whether a time found is the one that was set. File systems without fractions of a second drop them, some keep
+/// even seconds only.
+fn is_same_time(found: FileTime, wanted: FileTime) -> bool {
+    let coarse = found.nanos == 0
+        && wanted
+            .secs
+            .checked_sub(found.secs)
+            .is_some_and(|lost| (0..=1).contains(&lost));
+    found == wanted || coarse
 }
 
 /// The name something gets that finds its own taken: the `attempt`th from 1 on. Long names lose their end, so that the
@@ -318,6 +329,14 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn coarse_times_are_the_same() {
+        let time = |secs, nanos| FileTime { secs, nanos };
+        assert!(is_same_time(time(5, 1), time(5, 1)));
+        assert!(is_same_time(time(5, 0), time(5, 1)) && is_same_time(time(4, 0), time(5, 1)));
+        assert!(!is_same_time(time(5, 2), time(5, 1)) && !is_same_time(time(5, 0), time(4, 999)));
+    }
 
     #[test]
     fn other_names_fit() {
