@@ -15,7 +15,7 @@ use relight_repo::tree::TreeReader;
 use super::content::archive_read;
 use super::reuse::Reuse;
 use super::sink::SessionSink;
-use super::{Tree, live_attribute, path_attribute, trees};
+use super::{Tree, links_attribute, live_attribute, path_attribute, trees};
 use crate::error::Result;
 
 /// Padding is tolerated until the payload is this many times its files, and never below [`PADDING_FROM`].
@@ -74,6 +74,7 @@ pub fn back_up(
         archives.extend(sink.finish()?);
         attributes.insert(path_attribute(&source.name), path);
         attributes.insert(live_attribute(&source.name), report.bytes.to_string());
+        attributes.insert(links_attribute(&source.name), report.counts.hardlinks.to_string());
         reports.push(TreeReport { source: source.clone(), report });
     }
     Ok((archives, attributes, reports))
