@@ -15,7 +15,8 @@
 //!   not say where, and keys that were not asked for are errors.
 //! - **Honest errors.** A 404 means "no such object" only with the code `NoSuchKey`: missing buckets and web servers
 //!   that know nothing of S3 answer 404 as well.
-//! - **`put_new`** uses `If-None-Match: *` where a probe showed that the bucket heeds it, and [`claim`] elsewhere. When
+//! - **`put_new`** uses `If-None-Match: *` where a probe showed that the bucket heeds it, and [`claim`] elsewhere (the
+//!   gateway of Ceph 16.2, for one, heeds it on buckets without versions only). When
 //!   an answer was lost, and the second try finds the object there, a mark in its metadata tells whether the first
 //!   try wrote it.
 //!
