@@ -37,7 +37,13 @@ impl S3Storage {
             let outcome = upload
                 .send(content, length)
                 .and_then(|etags| upload.complete(&etags));
-            let Err(failed) = outcome else { return Ok(()) };
+            let Err(failed) = outcome else {
+                // The gateway of Ceph 16.2, for one, forgets the lock that an upload was begun with.
+                return match options.retain_until {
+                    Some(until) => self.extend_lock(key, until),
+                    None => Ok(()),
+                };
+            };
             // Completed by a try whose answer was lost, or thrown away by someone: either way a fresh upload settles it.
             if failed.has_code("NoSuchUpload") && !restarted {
                 restarted = true;
