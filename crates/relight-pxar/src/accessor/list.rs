@@ -29,7 +29,10 @@ impl<R: ReadAt> Accessor<R> {
     /// Finds the children of a directory, for [`Accessor::listed`].
     pub fn child_list(&self, directory: &Directory) -> Result<ChildList, DecodeError> {
         let items = self.child_items(directory)?;
-        Ok(ChildList { directory: *directory, items })
+        Ok(ChildList {
+            directory: *directory,
+            items,
+        })
     }
 
     /// The children of a directory from number `from` on. One that cannot be read does not hide those behind it.
@@ -40,6 +43,8 @@ impl<R: ReadAt> Accessor<R> {
     ) -> impl Iterator<Item = Result<Node, DecodeError>> + 'a {
         let mut cache = Cache::new(LIST_BLOCK);
         let items = list.items.get(from..).unwrap_or_default();
-        items.iter().map(move |item| self.child(&mut cache, &list.directory, *item))
+        items
+            .iter()
+            .map(move |item| self.child(&mut cache, &list.directory, *item))
     }
 }

@@ -13,6 +13,7 @@ use super::restore::Restorer;
 use super::shared::add;
 use super::source::{ContentSource, Piece};
 use super::sparse::SparseWriter;
+use super::verify;
 use crate::entry::ContentPlace;
 use crate::fs::progress::count;
 
@@ -205,8 +206,13 @@ fn write_large(
     })?;
     let finish = || -> io::Result<Option<u64>> {
         let (_, hash) = writer.finish()?;
+        let at_once = hash.filter(|_| shared.options.verifies_at_once());
+        let at_once = at_once.map(|hash| verify::holds(shared, &file, size, hash));
         placing.finish_file(&file, temporary)?;
-        Ok(hash)
+        if let Some(result) = at_once {
+            verify::tell(shared, placing.path, result);
+        }
+        Ok(hash.filter(|_| shared.options.verifies_late()))
     };
     let hash = finish().map_err(ContentFailure::Write)?;
     file_done(shared, position, size, hash);

@@ -14,6 +14,7 @@ use super::pool::Pool;
 use super::shared::{DirHandle, Shared, add, lock};
 use super::source::Piece;
 use super::sparse::{MIN_HOLE, SparseWriter};
+use super::verify;
 use crate::fs::progress::count;
 use crate::metadata::Metadata;
 
@@ -118,8 +119,15 @@ fn write_file(shared: &Shared<'_>, job: &Job<'_>, content: &[u8]) -> io::Result<
         writer.write(Piece::Bytes(content))?;
         writer.finish()?;
     }
+    let at_once = shared
+        .options
+        .verifies_at_once()
+        .then(|| verify::reads_back(&file, content));
     placing.finish_file(&file, temporary)?;
-    let hash = shared.options.verify.then(|| xxh3_64(content));
+    if let Some(result) = at_once {
+        verify::tell(shared, &job.path, result);
+    }
+    let hash = shared.options.verifies_late().then(|| xxh3_64(content));
     file_done(shared, job.position, content.len() as u64, hash);
     count(&shared.progress.bytes, content.len() as u64);
     Ok(())

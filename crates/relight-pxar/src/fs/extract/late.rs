@@ -19,6 +19,7 @@ use super::shared::{LateLink, Shared, add, lock};
 use super::source::{ArchiveSource, ContentSource};
 use super::sparse::SparseWriter;
 use super::target::find;
+use super::verify;
 use crate::fs::apply::{Target, apply_time};
 use crate::fs::stat::FileStat;
 
@@ -175,9 +176,12 @@ fn write(
         Err(ContentFailure::Stopped) => return Ok(()),
     }
     let (_, hash) = writer.finish()?;
+    if let Some(hash) = hash.filter(|_| shared.options.verifies_at_once()) {
+        verify::tell(shared, placing.path, verify::holds(shared, &file, size, hash));
+    }
     placing.finish_file(&file, temporary)?;
     file_done(shared, item.position, size, None);
-    if let Some(hash) = hash {
+    if let Some(hash) = hash.filter(|_| shared.options.verifies_late()) {
         let place = join(placing.directory, placing.place.name.to_bytes());
         lock(&shared.late_hashes).push((place, hash));
     }

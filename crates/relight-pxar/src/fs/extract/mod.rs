@@ -69,7 +69,8 @@ pub struct ExtractOptions {
     /// be switched off where existing files are not to be trusted (damage or malice may leave size and time as they
     /// were).
     pub resume: bool,
-    /// When everything is written and on disk, read it back and compare it with what was written.
+    /// Read back what was written and compare: with [`ExtractOptions::sync`] when everything is on disk, from there;
+    /// else each file right after it was written, from the cache of the kernel.
     pub verify: bool,
     /// Threads that write small files; at least one.
     pub writers: usize,
@@ -90,6 +91,18 @@ impl Default for ExtractOptions {
             root_metadata: true,
             sync: true,
         }
+    }
+}
+
+impl ExtractOptions {
+    /// Whether files are read back in the end, from disk; for that their hashes are kept.
+    fn verifies_late(&self) -> bool {
+        self.verify && self.sync
+    }
+
+    /// Whether each file is read back as soon as it is written.
+    fn verifies_at_once(&self) -> bool {
+        self.verify && !self.sync
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn run(
     if options.sync {
         rustix::fs::syncfs(&shared.root).map_err(|error| root_error(error.into()))?;
     }
-    if options.verify {
+    if options.verifies_late() {
         verify::run(&shared, source)?;
     }
     shared.verdict()?;

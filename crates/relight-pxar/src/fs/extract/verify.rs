@@ -1,9 +1,11 @@
-//! Reads back what was written, from the disk where the kernel lets go of what it keeps in memory, and compares.
+//! Reads back what was written and compares: each file right after it was written, or all of them in the end, then from
+//! the disk where the kernel lets go of what it keeps in memory.
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, openat, seek};
 use rustix::io::Errno;
@@ -20,6 +22,9 @@ use super::sparse::hash_zeros;
 use super::target::{find, split};
 use crate::fs::dir_chain::{DirChain, open_dir};
 use crate::fs::stat::FileStat;
+
+/// Bytes read at a time.
+const BUFFER: usize = 256 * 1024;
 
 /// Compares every file written by this restore with the hash taken while writing. The archive is gone through once more
 /// for the names: only a hash is kept of each file.
@@ -94,7 +99,7 @@ fn descend(chain: &mut DirChain, name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-fn tell(shared: &Shared<'_>, path: &[u8], result: io::Result<bool>) {
+pub(super) fn tell(shared: &Shared<'_>, path: &[u8], result: io::Result<bool>) {
     match result {
         Ok(true) => add(&shared.counters.verified, 1),
         Ok(false) => {
@@ -108,23 +113,29 @@ fn tell(shared: &Shared<'_>, path: &[u8], result: io::Result<bool>) {
 /// Whether a file's content has that hash.
 fn compare(shared: &Shared<'_>, dir: BorrowedFd<'_>, name: &CStr, expected: u64) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let mut file = File::from(openat(dir, name, flags, Mode::empty())?);
+    let file = File::from(openat(dir, name, flags, Mode::empty())?);
     let size = FileStat::of(&file)?.size;
     // It was synced before, so nothing hinders the kernel; where it keeps the pages, they are what is compared.
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
     let _ = fadvise(&file, 0, None, Advice::Sequential);
+    holds(shared, &file, size, expected)
+}
+
+/// Whether the first `size` bytes of a file have that hash, and are all of it.
+pub(super) fn holds(shared: &Shared<'_>, mut file: &File, size: u64, expected: u64) -> io::Result<bool> {
+    seek(file, SeekFrom::Start(0))?;
     let mut hasher = Xxh3Default::new();
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
     let mut position = 0;
     while position < size {
         if shared.stopped() {
             return Ok(true);
         }
-        let data = match seek(&file, SeekFrom::Data(position)) {
+        let data = match seek(file, SeekFrom::Data(position)) {
             Ok(data) => data.min(size),
             Err(Errno::NXIO) => size,
             Err(_) => {
-                seek(&file, SeekFrom::Start(position))?;
+                seek(file, SeekFrom::Start(position))?;
                 position
             }
         };
@@ -141,4 +152,17 @@ fn compare(shared: &Shared<'_>, dir: BorrowedFd<'_>, name: &CStr, expected: u64)
         position += count as u64;
     }
     Ok(hasher.digest() == expected)
+}
+
+/// Whether a file holds just this content.
+pub(super) fn reads_back(file: &File, content: &[u8]) -> io::Result<bool> {
+    let mut buffer = [0; 16 * 1024];
+    let mut rest = content;
+    loop {
+        match file.read_at(&mut buffer, (content.len() - rest.len()) as u64)? {
+            0 => return Ok(rest.is_empty()),
+            count if rest.get(..count) == Some(&buffer[..count]) => rest = &rest[count..],
+            _ => return Ok(false),
+        }
+    }
 }
