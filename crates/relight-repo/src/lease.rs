@@ -87,7 +87,16 @@ impl Lease {
                 Err(RepoError::Storage(error)) if error.is_already_exists() => continue,
                 other => other?,
             }
-            let acquired = vault.storage.head(&name)?.modified;
+            if matches!(check(repository, prefix, generation), Err(RepoError::LeaseLost)) {
+                // Others came and went since the numbers were listed.
+                vault.storage.delete(&name)?;
+                continue;
+            }
+            let acquired = match vault.storage.head(&name) {
+                Ok(object) => object.modified,
+                Err(error) if error.is_not_found() => return Err(RepoError::LeaseLost),
+                Err(error) => return Err(error.into()),
+            };
             for object in &listed {
                 vault.storage.delete(&object.key)?;
             }
@@ -207,20 +216,6 @@ impl Drop for Lease {
                 .repository
                 .vault()
                 .put_json(ObjectKind::LEASE, &name, &self.content);
-        }
-    }
-}
-
-impl Announcement {
-    /// That of this process.
-    fn of(repository: &Repository) -> Self {
-        Self {
-            host: repository.options().host.clone(),
-            boot: crate::session::announce::boot_id(),
-            pid: std::process::id(),
-            started: repository.now(),
-            beat: 0,
-            since: None,
         }
     }
 }

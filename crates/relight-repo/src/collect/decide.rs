@@ -1,7 +1,6 @@
 //! Decides what becomes of each pack.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use super::CollectOptions;
 use super::atlas::{Atlas, Pack, Weight};
@@ -12,12 +11,12 @@ use crate::error::{RepoError, Result};
 use crate::id::PackId;
 use crate::index::PackState;
 use crate::pack::PackKind;
-use crate::pack::format::{HEADER, TAG, TRAILER};
+use crate::pack::format::{ENTRY, HEADER, TAG, TRAILER};
 use crate::repository::Repository;
 use crate::storage::Millis;
 
-/// Clocks of a storage's servers may differ by this much; only the comfort of running sessions depends on it.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
+/// Bytes of a pack that do not depend on what is in it.
+const FIXED: u64 = (HEADER + TAG + TRAILER) as u64;
 /// Small packs of about one size are merged when there are this many.
 const MERGED_FROM: usize = 8;
 
@@ -34,35 +33,22 @@ pub(super) struct Decision {
     pub delete: Vec<usize>,
 }
 
-/// What the judgement of one pack rests on.
-struct Judge<'a> {
-    survey: &'a Survey,
-    options: &'a CollectOptions,
-}
-
-impl Judge<'_> {
-    /// Whether a pack may belong to a running session, or is younger than the grace.
-    fn is_young(&self, modified: Millis) -> bool {
-        let of_session = self
-            .survey
-            .oldest_session
-            .is_some_and(|since| !has_age(since, modified, CLOCKS_DIFFER) || modified >= since);
-        of_session || !has_age(self.survey.now, modified, self.options.grace)
-    }
-}
-
 /// Whether a pack written then may belong to a running session, or is younger than the grace.
 pub(super) fn is_young(survey: &Survey, options: &CollectOptions, modified: Millis) -> bool {
-    Judge { survey, options }.is_young(modified)
+    let of_session = |since| modified >= since || !has_age(since, modified, options.clock_skew);
+    survey.oldest_session.is_some_and(of_session) || !has_age(survey.now, modified, options.grace)
 }
 
 /// Whether the index holds exactly what is in the pack (or a multiple of it, if several segments speak of it).
 fn is_coherent(pack: &Pack, weight: &Weight) -> bool {
-    let fixed = (HEADER + TAG + TRAILER) as u64;
-    match pack.line.size.checked_sub(fixed) {
-        Some(held) if held > 0 => weight.held >= held && weight.held.is_multiple_of(held),
-        _ => false,
-    }
+    let held = pack.line.size.saturating_sub(FIXED);
+    held > 0 && weight.held >= held && weight.held.is_multiple_of(held)
+}
+
+/// Bytes of a pack that go to chunks that are not needed there.
+fn waste(pack: &Pack, weight: &Weight) -> u64 {
+    let held = pack.line.size.saturating_sub(FIXED);
+    held.saturating_sub(weight.live_bytes + weight.live * ENTRY as u64)
 }
 
 /// Weighs everything and decides.
@@ -74,7 +60,6 @@ pub(super) fn decide(
     plan: &mut Plan,
 ) -> Result<Decision> {
     let weights = atlas.weigh();
-    let judge = Judge { survey, options };
     let mut decision = Decision::default();
     let mut candidates: BTreeMap<PackKind, Vec<u32>> = BTreeMap::new();
     for (number, (pack, weight)) in atlas.packs.iter().zip(&weights).enumerate() {
@@ -94,13 +79,13 @@ pub(super) fn decide(
         }
         if pack.lost {
             plan.lost += 1;
-        } else if !pack.listed || judge.is_young(pack.modified) {
+        } else if !pack.listed || is_young(survey, options, pack.modified) {
             plan.young.add(pack.line.size);
         } else if !is_coherent(pack, weight) {
             plan.incoherent += 1;
             tracing::warn!(pack = %pack.line.id, "the index does not hold all of a pack; it is left alone");
         } else {
-            plan.waste += pack.line.size - weight.live_bytes.min(pack.line.size);
+            plan.waste += waste(pack, weight);
             if weight.live == 0 {
                 plan.condemn.add(pack.line.size);
                 decision.dead.push(number);
@@ -152,7 +137,7 @@ fn choose_rewrites(
 ) {
     let size = |number: &u32| atlas.packs[*number as usize].line.size;
     let live = |number: &u32| weights[*number as usize].live_bytes;
-    let waste = |number: &u32| size(number).saturating_sub(live(number));
+    let waste = |number: &u32| waste(&atlas.packs[*number as usize], &weights[*number as usize]);
     let percent = match kind {
         PackKind::Data => options.max_waste,
         // Everything but reading content goes through them.

@@ -69,6 +69,12 @@
 //! has ended, so that none has to store things twice. Packs that are younger than the grace or than the oldest session
 //! are not condemned: what an interrupted first backup has stored is there for the next attempt.
 //!
+//! # Object lock
+//!
+//! A pack that snapshots have locked is not deleted before the last of these locks ends, whatever is condemned; the
+//! storage sees to that. So a chunk that was moved stays in its old pack for as long as any snapshot that was there
+//! before promised, and readers find it there if the new pack is lost. Snapshots that come later lock the new pack.
+//!
 //! # What stops a collection
 //!
 //! It changes nothing if the descriptor is not where it should be (an unmounted disk), if a manifest cannot be read,
@@ -108,6 +114,9 @@ pub struct CollectOptions {
     pub grace: Duration,
     /// A session that was not heard of for this long, by the clock of the storage, is given up.
     pub session_timeout: Duration,
+    /// By how much the clocks of the storage's servers may differ. Packs that were written that long before the oldest
+    /// running session are not condemned.
+    pub clock_skew: Duration,
     /// Packs are rewritten when more than this many percent of what they hold is useless. Of metadata packs, half of
     /// it.
     pub max_waste: u8,
@@ -127,6 +136,7 @@ impl Default for CollectOptions {
         Self {
             grace: day,
             session_timeout: day,
+            clock_skew: Duration::from_secs(5 * 60),
             max_waste: 20,
             max_rewrite: None,
             rewrite_classed: false,

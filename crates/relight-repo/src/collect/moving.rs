@@ -9,7 +9,6 @@ use super::decide::Decision;
 use super::figures::Report;
 use super::mark::is_damage;
 use super::pass::Pass;
-use super::survey::Survey;
 use crate::control::Unit;
 use crate::error::{RepoError, Result};
 use crate::id::{PackId, SegmentId};
@@ -40,7 +39,6 @@ struct Source {
 /// Fills new packs. One a thread.
 struct Filler<'a> {
     pass: &'a Pass<'a>,
-    locked_until: Option<i64>,
     open: HashMap<PackKind, PackBuilder>,
     buffers: Vec<PackBuffer>,
     segment: Segment,
@@ -77,7 +75,6 @@ impl Pass<'_> {
         &mut self,
         atlas: &Atlas,
         decision: &Decision,
-        survey: &Survey,
         report: &mut Report,
     ) -> Result<HashSet<PackId>> {
         let wanted: HashSet<u32> = decision.rescue.iter().chain(&decision.rewrite).copied().collect();
@@ -105,7 +102,7 @@ impl Pass<'_> {
         let rewritten: HashSet<u32> = decision.rewrite.iter().copied().collect();
         self.control.progress.begin("rewrite packs", Unit::Items, total);
         for batch in sources.chunks(BATCH) {
-            let filled = self.fill(batch, survey)?;
+            let filled = self.fill(batch)?;
             for pack in &filled.segment.packs {
                 report.written.add(pack.size);
             }
@@ -158,7 +155,7 @@ impl Pass<'_> {
         parts.into_iter().try_for_each(|part| self.store_segment(part))
     }
 
-    fn fill(&self, sources: &[Source], survey: &Survey) -> Result<Filled> {
+    fn fill(&self, sources: &[Source]) -> Result<Filled> {
         // Each thread ends with a pack that is not full: few sources are for one.
         let threads = (sources.len() / 4).clamp(1, self.repository.options().threads.max(1));
         let next = AtomicUsize::new(0);
@@ -170,7 +167,7 @@ impl Pass<'_> {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    let result = self.fill_one(sources, &next, survey.locked_until);
+                    let result = self.fill_one(sources, &next);
                     let mut outcome = outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     match (&mut *outcome, result) {
                         (Ok(all), Ok(filled)) => {
@@ -199,10 +196,9 @@ impl Pass<'_> {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn fill_one(&self, sources: &[Source], next: &AtomicUsize, locked_until: Option<i64>) -> Result<Filled> {
+    fn fill_one(&self, sources: &[Source], next: &AtomicUsize) -> Result<Filled> {
         let mut filler = Filler {
             pass: self,
-            locked_until,
             open: HashMap::new(),
             buffers: Vec::new(),
             segment: Segment::default(),
@@ -309,7 +305,7 @@ impl Filler<'_> {
 
     fn store(&mut self, builder: PackBuilder) -> Result<()> {
         let pack = builder.finish();
-        let line = pack::store::put(self.pass.repository, &pack, self.locked_until)?;
+        let line = pack::store::put(self.pass.repository, &pack)?;
         let (buffer, records) = pack.into_buffer();
         self.buffers.push(buffer);
         self.segment.add_pack(line, &records);

@@ -140,7 +140,7 @@ impl<'a> Pass<'a> {
         if !dead.is_empty() {
             self.condemn(dead)?;
         }
-        let kept = self.move_all(&atlas, &decision, &survey, &mut report)?;
+        let kept = self.move_all(&atlas, &decision, &mut report)?;
         self.delete_all(&mut survey, &decision, &kept, &mut report)?;
         self.tidy(&mut survey, &atlas, &mut report)?;
         Ok(report)

@@ -11,7 +11,6 @@ use crate::control::Unit;
 use crate::error::{RepoError, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::pack::PackKind;
-use crate::retention;
 use crate::session::announce::{self, FoundIntent, KEPT, Sessions};
 use crate::settings::Descriptor;
 use crate::snapshot::Snapshot;
@@ -52,8 +51,6 @@ pub(super) struct Survey {
     pub faint_roots: Vec<Root>,
     /// Snapshots that were there.
     pub snapshots: HashSet<SnapshotId>,
-    /// Until when the last of the snapshots promised to be kept is locked.
-    pub locked_until: Option<Millis>,
     /// How many sessions were given up now.
     pub evicted: u64,
 }
@@ -109,7 +106,6 @@ impl Pass<'_> {
             roots: Vec::new(),
             faint_roots: Vec::new(),
             snapshots: HashSet::new(),
-            locked_until: None,
             evicted: 0,
         };
         let intents = self.take_sessions(&mut survey, sessions)?;
@@ -237,8 +233,6 @@ impl Pass<'_> {
             survey
                 .roots
                 .extend(snapshot.archives.iter().map(|archive| archive.root));
-            let until = retention::object_lock(self.repository, &snapshot);
-            survey.locked_until = survey.locked_until.max(until);
         }
         Ok(())
     }

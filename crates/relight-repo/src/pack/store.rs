@@ -7,17 +7,12 @@ use crate::id::PackId;
 use crate::index::PackLine;
 use crate::parity;
 use crate::repository::Repository;
-use crate::storage::{Millis, StorageError};
+use crate::storage::StorageError;
 
-/// Stores a pack that was sealed under the current data key, with its parity; it must not be deletable before
-/// `retain_until`. When this returns, the pack is durable. Returns its line for an index segment.
-pub(crate) fn put(
-    repository: &Repository,
-    pack: &FinishedPack,
-    retain_until: Option<Millis>,
-) -> Result<PackLine> {
-    let mut options = repository.settings().pack_options(pack.kind);
-    options.retain_until = retain_until;
+/// Stores a pack that was sealed under the current data key, with its parity. When this returns, the pack is durable.
+/// Returns its line for an index segment.
+pub(crate) fn put(repository: &Repository, pack: &FinishedPack) -> Result<PackLine> {
+    let options = repository.settings().pack_options(pack.kind);
     repository
         .storage()
         .put(&pack.kind.key(pack.id), &pack.parts(), &options)?;

@@ -47,6 +47,9 @@ pub(crate) struct Announcement {
     pub boot: String,
     /// Its process there.
     pub pid: u32,
+    /// In which namespace that number counts (containers of one host have their own).
+    #[serde(default)]
+    pub namespace: String,
     /// When it began.
     pub started: Timestamp,
     /// How often it was renewed.
@@ -129,9 +132,15 @@ pub(crate) fn forget_given_up(vault: Vault<'_>, session: &str) -> Result<()> {
 }
 
 /// The identity that this host has since it was started.
-pub(crate) fn boot_id() -> String {
+fn boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.map(|id| id.trim().to_string()).unwrap_or_default()
+}
+
+/// In which namespace the process numbers of this process count.
+fn pid_namespace() -> String {
+    let read = std::fs::read_link("/proc/self/ns/pid");
+    read.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Which key of an announcement a listed key belongs to, if it is a mark or an intent.
@@ -195,17 +204,30 @@ pub(crate) fn load(vault: Vault<'_>) -> Result<Sessions> {
 }
 
 impl Announcement {
+    /// That of this process, which begins something now.
+    pub fn of(repository: &Repository) -> Self {
+        Self {
+            host: repository.options().host.clone(),
+            boot: boot_id(),
+            pid: std::process::id(),
+            namespace: pid_namespace(),
+            started: repository.now(),
+            beat: 0,
+            since: None,
+        }
+    }
+
     /// Whether the process that announced itself is known to be dead: it ran on this host, and does not now.
     pub fn is_dead(&self, host: &str) -> bool {
         if self.host != host {
             return false;
         }
-        let boot = boot_id();
+        let (boot, namespace) = (boot_id(), pid_namespace());
         let process = rustix::process::Pid::from_raw(self.pid.cast_signed());
         let gone = || {
             process.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
         };
-        !boot.is_empty() && (self.boot != boot || gone())
+        !boot.is_empty() && (self.boot != boot || (self.namespace == namespace && gone()))
     }
 }
 
@@ -277,14 +299,7 @@ impl Presence {
     /// Announces a new session.
     pub fn announce(repository: Arc<Repository>) -> Result<Self> {
         let id = SessionId::random()?;
-        let mut announcement = Announcement {
-            host: repository.options().host.clone(),
-            boot: boot_id(),
-            pid: std::process::id(),
-            started: repository.now(),
-            beat: 0,
-            since: None,
-        };
+        let mut announcement = Announcement::of(&repository);
         let pulse = Arc::new(Pulse::new());
         repository
             .vault()

@@ -273,7 +273,7 @@ impl ArchiveWriter {
         if buffer.len() == CHUNK_BUFFER {
             self.pipeline.buffers.give(buffer);
         }
-        self.pipeline.note_root(root.id);
+        self.pipeline.note_list(root);
         Ok(Archive {
             name: self.name,
             kind: self.progress.kind,

@@ -81,6 +81,12 @@ impl Session {
         self.pipeline.figures()
     }
 
+    /// Sees to it that a chunk with this content is in the repository, on behalf of snapshots that need it already.
+    pub(crate) fn keep_chunk(&self, kind: PackKind, content: &[u8]) -> Result<ChunkId> {
+        self.pipeline.check()?;
+        self.pipeline.place(kind, content)
+    }
+
     /// Stores what was written so far, so that the next session finds it, without a snapshot.
     pub fn keep_progress(&self) -> Result<()> {
         self.pipeline.flush()
@@ -146,27 +152,29 @@ impl Session {
     /// Stores again what lies in packs that have been condemned since. The intent must be in storage.
     fn rescue(&self, archives: &[Archive]) -> Result<()> {
         let states = self.repository.refresh_states()?;
-        let condemned = |packs: &HashSet<PackId>| {
-            packs
-                .iter()
-                .any(|pack| states.get(pack).is_some_and(|state| *state > PackState::Live))
-        };
-        // Of an archive that another session wrote it is not known in which packs it lies.
+        let is_condemned = |pack: &PackId| states.get(pack).is_some_and(|state| *state > PackState::Live);
+        let condemned = lock(&self.pipeline.used).iter().any(is_condemned);
+        // Of a list that another session wrote it is not known in which packs its chunks lie.
         let foreign = |archive: &Archive| {
-            archive.root.id != ChunkId::ZEROS && !lock(&self.pipeline.roots).contains(&archive.root.id)
+            archive.root.id != ChunkId::ZEROS && !lock(&self.pipeline.lists).contains(&archive.root.id)
         };
-        if !condemned(&lock(&self.pipeline.used)) && !archives.iter().any(foreign) {
+        if !condemned && !archives.iter().any(foreign) {
             return Ok(());
         }
-        tracing::info!("what this session needs of packs that were condemned while it ran is stored again");
-        self.repository.refresh()?;
+        if condemned {
+            tracing::info!("packs were condemned while this session ran; what it needs is stored again");
+            lock(&self.pipeline.lists).clear();
+            self.repository.refresh()?;
+        }
         let reader = ChunkReader::new(self.repository.clone())?;
-        let mut seen = HashSet::new();
+        let mut walked = HashSet::new();
         for archive in archives {
             let kind = archive.kind.pack_kind();
-            self.rescue_node(&reader, archive.root.id, archive.root.levels, kind, &mut seen)?;
+            self.rescue_node(&reader, archive.root.id, archive.root.levels, kind, &mut walked)?;
         }
-        self.pipeline.flush()
+        self.pipeline.flush()?;
+        lock(&self.pipeline.lists).extend(walked);
+        Ok(())
     }
 
     fn rescue_node(
@@ -175,9 +183,12 @@ impl Session {
         id: ChunkId,
         level: u8,
         kind: PackKind,
-        seen: &mut HashSet<ChunkId>,
+        walked: &mut HashSet<ChunkId>,
     ) -> Result<()> {
-        if id == ChunkId::ZEROS || !seen.insert(id) {
+        if id == ChunkId::ZEROS {
+            return Ok(());
+        }
+        if level > 0 && (lock(&self.pipeline.lists).contains(&id) || !walked.insert(id)) {
             return Ok(());
         }
         if !self.pipeline.is_known(&id) {
@@ -187,7 +198,7 @@ impl Session {
         if level > 0 {
             use crate::tree::NodeSource;
             for child in &reader.node(id, level)?.children {
-                self.rescue_node(reader, child.id, level - 1, kind, seen)?;
+                self.rescue_node(reader, child.id, level - 1, kind, walked)?;
             }
         }
         Ok(())

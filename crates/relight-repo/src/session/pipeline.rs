@@ -23,6 +23,7 @@ use crate::pack::{FinishedPack, PackBuffer, PackBuilder, PackKind};
 use crate::repository::Repository;
 use crate::snapshot::Figures;
 use crate::storage::PutOptions;
+use crate::tree::Root;
 
 /// The memory of a pack: what it holds when it is full and one chunk of the usual size more.
 const PACK_SPARE: usize = 6 << 20;
@@ -70,8 +71,8 @@ pub(crate) struct Pipeline {
     pub counters: Counters,
     /// Packs that chunks were found in or written to: none of them may be condemned when a snapshot is published.
     pub used: Mutex<HashSet<PackId>>,
-    /// Chunk lists that this session has written.
-    pub roots: Mutex<HashSet<ChunkId>>,
+    /// Lists (by their topmost node, or any node) whose chunks all lie in these packs.
+    pub lists: Mutex<HashSet<ChunkId>>,
     pulse: Arc<Pulse>,
     pack_buffers: Pool<PackBuffer>,
     /// Chunks that are in a pack of this session but in no segment yet.
@@ -128,7 +129,7 @@ impl Pipeline {
             buffers: Pool::new(2 * count + 4, || vec![0; CHUNK_BUFFER]),
             counters: Counters::default(),
             used: Mutex::default(),
-            roots: Mutex::default(),
+            lists: Mutex::default(),
             pulse,
             pack_buffers: Pool::new(count + WRITERS + 2, move || PackBuffer::new(buffer)),
             under_way: Default::default(),
@@ -318,7 +319,7 @@ impl Pipeline {
     }
 
     fn store(&self, pack: FinishedPack) -> Result<()> {
-        let line = crate::pack::store::put(&self.repository, &pack, None)?;
+        let line = crate::pack::store::put(&self.repository, &pack)?;
         let (buffer, records) = pack.into_buffer();
         self.pack_buffers.give(buffer);
         lock(&self.used).insert(line.id);
@@ -379,9 +380,12 @@ impl Pipeline {
         self.store_segment(rest.segment)
     }
 
-    /// Takes note of a chunk list whose chunks all lie in [`Self::used`] packs.
-    pub fn note_root(&self, root: ChunkId) {
-        lock(&self.roots).insert(root);
+    /// Takes note of a list that was written through this pipeline.
+    pub fn note_list(&self, root: Root) {
+        // A chunk of content may have the very bytes of a node, so it does not belong there.
+        if root.levels > 0 {
+            lock(&self.lists).insert(root.id);
+        }
     }
 
     /// The figures so far.

@@ -45,7 +45,9 @@ impl World {
             storage,
             key,
             // In memory where that is possible: thousands of caches are made.
-            caches: tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap(),
+            caches: tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
             opened: AtomicUsize::new(0),
         }
     }
@@ -108,8 +110,16 @@ impl World {
             self.storage.advance(8 * DAY);
             run(&repository, &options).unwrap();
         }
-        for prefix in ["packs/", "parity/", "index/", "condemned/", "sessions/", "suspects/", "marks/", "leases/clock/"]
-        {
+        for prefix in [
+            "packs/",
+            "parity/",
+            "index/",
+            "condemned/",
+            "sessions/",
+            "suspects/",
+            "marks/",
+            "leases/clock/",
+        ] {
             assert_eq!(self.keys(prefix), [""; 0], "nothing is left over");
         }
     }
@@ -199,6 +209,7 @@ pub fn look(repository: &Arc<Repository>, options: &CollectOptions) -> Result<Pl
 pub fn at_once() -> CollectOptions {
     CollectOptions {
         grace: Duration::ZERO,
+        clock_skew: Duration::ZERO,
         ..CollectOptions::default()
     }
 }

@@ -1,0 +1,485 @@
+//! Any sequence of backups, forgetting, collections, crashes and restarts, with two writers and a collector that come
+//! in each other's way at any storage operation, leaves every visible snapshot restorable, byte for byte.
+//!
+//! `MODEL_CASES` says how many sequences are tried, `MODEL_SEED` where the choice of them begins.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "collect_support/mod.rs"]
+mod support;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use relight_repo::collect::CollectOptions;
+use relight_repo::session::Session;
+use relight_repo::snapshot::Archive;
+use relight_repo::storage::fault::{FaultStorage, Moment};
+use relight_repo::{RepoError, Repository, SnapshotId};
+use support::*;
+
+/// Which chunks a snapshot has: a window that moves, with some of them replaced.
+#[derive(Debug, Clone, Copy)]
+struct Content {
+    from: u8,
+    count: u8,
+    variant: u8,
+}
+
+impl Content {
+    fn seeds(self) -> Vec<u64> {
+        let seed = |at: u64| match u64::from(self.variant) {
+            0 => at,
+            variant if at.is_multiple_of(variant + 1) => at + 1000 * variant,
+            _ => at,
+        };
+        (u64::from(self.from)..u64::from(self.from) + u64::from(self.count))
+            .map(seed)
+            .collect()
+    }
+}
+
+/// What may happen while somebody else is between two of his storage operations.
+#[derive(Debug, Clone, Copy)]
+enum Meanwhile {
+    Collect,
+    CollectTwice,
+    /// A day passes, so that whoever is at work is given up.
+    CollectAfterADay,
+    BackUp(Content),
+    ForgetOldest,
+    ForgetAllAndCollect,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    BackUp(usize, Content),
+    Begin(usize, Content),
+    Publish(usize),
+    Abandon(usize),
+    Forget(u8),
+    Collect,
+    CollectWithGrace,
+    Pass(u8),
+    Crash(usize, u8, bool, Content),
+    CrashCollector(u8, bool),
+    Restart(usize),
+    BackUpMeanwhile(usize, Content, u8, Meanwhile),
+    PublishMeanwhile(usize, u8, Meanwhile),
+    CollectMeanwhile(u8, Meanwhile),
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    (0u8..60, 1u8..40, 0u8..4).prop_map(|(from, count, variant)| Content { from, count, variant })
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        Just(Meanwhile::Collect),
+        Just(Meanwhile::CollectTwice),
+        Just(Meanwhile::CollectAfterADay),
+        content().prop_map(Meanwhile::BackUp),
+        Just(Meanwhile::ForgetOldest),
+        Just(Meanwhile::ForgetAllAndCollect),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let writer = 0usize..2;
+    prop_oneof![
+        3 => (writer.clone(), content()).prop_map(|(w, c)| Action::BackUp(w, c)),
+        2 => (writer.clone(), content()).prop_map(|(w, c)| Action::Begin(w, c)),
+        2 => writer.clone().prop_map(Action::Publish),
+        1 => writer.clone().prop_map(Action::Abandon),
+        3 => any::<u8>().prop_map(Action::Forget),
+        3 => Just(Action::Collect),
+        1 => Just(Action::CollectWithGrace),
+        1 => (1u8..60).prop_map(Action::Pass),
+        1 => (writer.clone(), any::<u8>(), any::<bool>(), content())
+            .prop_map(|(w, at, after, c)| Action::Crash(w, at, after, c)),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(at, after)| Action::CrashCollector(at, after)),
+        1 => writer.clone().prop_map(Action::Restart),
+        3 => (writer.clone(), content(), any::<u8>(), meanwhile())
+            .prop_map(|(w, c, at, m)| Action::BackUpMeanwhile(w, c, at, m)),
+        3 => (writer, any::<u8>(), meanwhile()).prop_map(|(w, at, m)| Action::PublishMeanwhile(w, at, m)),
+        3 => (any::<u8>(), meanwhile()).prop_map(|(at, m)| Action::CollectMeanwhile(at, m)),
+    ]
+}
+
+struct Writer {
+    process: FaultStorage,
+    repository: Arc<Repository>,
+    session: Option<(Session, Archive, Vec<u64>)>,
+}
+
+/// What the world was promised.
+#[derive(Default)]
+struct Promises {
+    kept: HashSet<SnapshotId>,
+    /// A snapshot may be forgotten before its writer learns that it was published.
+    forgotten: HashSet<SnapshotId>,
+}
+
+impl Promises {
+    fn keep(&mut self, id: SnapshotId) {
+        if !self.forgotten.contains(&id) {
+            self.kept.insert(id);
+        }
+    }
+}
+
+struct Model {
+    world: Arc<World>,
+    writers: Vec<Writer>,
+    promises: Arc<Mutex<Promises>>,
+    /// Somebody died or a day passed: sessions may have been given up.
+    rough: bool,
+}
+
+fn options() -> CollectOptions {
+    CollectOptions {
+        allow_empty: true,
+        ..at_once()
+    }
+}
+
+/// Failures that only mean that somebody was given up or replaced: nothing was promised.
+fn is_fair(error: &RepoError) -> bool {
+    matches!(
+        error,
+        RepoError::SessionEvicted
+            | RepoError::LeaseLost
+            | RepoError::ChunkMissing(_)
+            | RepoError::CollectionUnsafe { .. }
+    ) || matches!(error, RepoError::Storage(error) if error.is_not_found())
+}
+
+fn writer(world: &World, number: usize) -> Writer {
+    let process = world.process();
+    let repository = world
+        .open_with_cache(Arc::new(process.clone()), &format!("writer{number}"))
+        .unwrap();
+    Writer {
+        process,
+        repository,
+        session: None,
+    }
+}
+
+/// The one that is forgotten is not promised any more from the moment on at which that begins.
+fn forget(repository: &Repository, promises: &Mutex<Promises>, id: SnapshotId) {
+    let mut known = promises.lock().unwrap();
+    known.kept.remove(&id);
+    known.forgotten.insert(id);
+    drop(known);
+    repository.forget(id).unwrap();
+}
+
+fn do_meanwhile(world: &World, promises: &Mutex<Promises>, what: Meanwhile) {
+    let repository = world.open();
+    let collect = |times: usize| {
+        for _ in 0..times {
+            match run(&repository, &options()) {
+                Ok(_) | Err(RepoError::CollectionRunning { .. }) => {}
+                // The one that this one interrupts may have been replacing index segments.
+                Err(error) if is_fair(&error) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    match what {
+        Meanwhile::Collect => collect(1),
+        Meanwhile::CollectTwice => collect(2),
+        Meanwhile::CollectAfterADay => {
+            world.storage.advance(25 * HOUR);
+            collect(3);
+        }
+        Meanwhile::BackUp(content) => {
+            let snapshot = back_up(&repository, &content.seeds()).unwrap();
+            promises.lock().unwrap().keep(snapshot.id);
+        }
+        Meanwhile::ForgetOldest => {
+            if let Some(oldest) = repository.snapshots().unwrap().0.first() {
+                forget(&repository, promises, oldest.id);
+            }
+        }
+        Meanwhile::ForgetAllAndCollect => {
+            for id in repository.snapshot_ids().unwrap() {
+                forget(&repository, promises, id);
+            }
+            collect(2);
+        }
+    }
+}
+
+impl Model {
+    fn new() -> Self {
+        let world = Arc::new(World::new());
+        let writers = (0..2).map(|number| writer(&world, number)).collect();
+        Self {
+            world,
+            writers,
+            promises: Arc::default(),
+            rough: false,
+        }
+    }
+
+    fn promise(&self, result: relight_repo::Result<relight_repo::snapshot::Snapshot>, may_fail: bool) {
+        match result {
+            Ok(snapshot) => {
+                self.promises.lock().unwrap().keep(snapshot.id);
+            }
+            Err(error) => assert!(may_fail && is_fair(&error), "{error:?}"),
+        }
+    }
+
+    /// Makes `what` happen between two operations of a process.
+    fn interrupt(&mut self, process: &FaultStorage, at: u64, what: Meanwhile) {
+        self.rough |= matches!(what, Meanwhile::CollectAfterADay);
+        let (world, promises) = (self.world.clone(), self.promises.clone());
+        let number = process.operations() + 1 + at;
+        process.before_each(move |operation| {
+            if operation.number == number {
+                do_meanwhile(&world, &promises, what);
+            }
+        });
+    }
+
+    fn run(&mut self, action: Action) {
+        match action {
+            Action::BackUp(number, content) => {
+                self.end_session(number);
+                let result = back_up(&self.writers[number].repository, &content.seeds());
+                self.promise(result, false);
+            }
+            Action::Begin(number, content) => {
+                self.end_session(number);
+                let session = begin(&self.writers[number].repository).unwrap();
+                let archive = write(&session, &content.seeds()).unwrap();
+                self.writers[number].session = Some((session, archive, content.seeds()));
+            }
+            Action::Publish(number) => {
+                if let Some((session, archive, seeds)) = self.writers[number].session.take() {
+                    let result = session.publish(spec(&seeds), vec![archive]);
+                    self.promise(result, self.rough);
+                }
+            }
+            Action::Abandon(number) => self.end_session(number),
+            Action::Forget(which) => {
+                let repository = self.world.open();
+                let (snapshots, _) = repository.snapshots().unwrap();
+                if !snapshots.is_empty() {
+                    let id = snapshots[usize::from(which) % snapshots.len()].id;
+                    forget(&repository, &self.promises, id);
+                }
+            }
+            Action::Collect => self.collect(&options()),
+            Action::CollectWithGrace => self.collect(&CollectOptions {
+                allow_empty: true,
+                ..CollectOptions::default()
+            }),
+            Action::Pass(hours) => {
+                self.rough |= hours >= 24;
+                self.world.storage.advance(u32::from(hours) * HOUR);
+            }
+            Action::Crash(number, at, after, content) => {
+                self.end_session(number);
+                self.rough = true;
+                let process = self.writers[number].process.clone();
+                process.crash_at(process.operations() + 1 + u64::from(at) % 70, moment(after));
+                let result = back_up(&self.writers[number].repository, &content.seeds());
+                if let Ok(snapshot) = result {
+                    self.promises.lock().unwrap().keep(snapshot.id);
+                }
+                process.restart();
+                self.writers[number] = writer(&self.world, number);
+            }
+            Action::CrashCollector(at, after) => {
+                self.rough = true;
+                let process = self.world.process();
+                let repository = self.world.open_through(Arc::new(process.clone())).unwrap();
+                process.crash_at(process.operations() + 1 + u64::from(at) % 120, moment(after));
+                let _ = run(&repository, &options());
+                drop(repository);
+                process.restart();
+                // Until its lease is stale.
+                self.world.storage.advance(HOUR);
+            }
+            Action::Restart(number) => {
+                self.end_session(number);
+                self.writers[number] = writer(&self.world, number);
+            }
+            Action::BackUpMeanwhile(number, content, at, what) => {
+                self.end_session(number);
+                let process = self.writers[number].process.clone();
+                self.interrupt(&process, u64::from(at) % 50, what);
+                let result = back_up(&self.writers[number].repository, &content.seeds());
+                process.heal();
+                self.promise(result, self.rough);
+            }
+            Action::PublishMeanwhile(number, at, what) => {
+                if let Some((session, archive, seeds)) = self.writers[number].session.take() {
+                    let process = self.writers[number].process.clone();
+                    self.interrupt(&process, u64::from(at) % 20, what);
+                    let result = session.publish(spec(&seeds), vec![archive]);
+                    process.heal();
+                    self.promise(result, self.rough);
+                }
+            }
+            Action::CollectMeanwhile(at, what) => {
+                let process = self.world.process();
+                let repository = self.world.open_through(Arc::new(process.clone())).unwrap();
+                self.interrupt(&process, u64::from(at) % 100, what);
+                match run(&repository, &options()) {
+                    Ok(_) => {}
+                    Err(error) => assert!(self.rough && is_fair(&error), "{error:?}"),
+                }
+            }
+        }
+    }
+
+    fn collect(&self, options: &CollectOptions) {
+        run(&self.world.open(), options).unwrap();
+    }
+
+    fn end_session(&mut self, number: usize) {
+        self.writers[number].session = None;
+    }
+
+    fn check(&self) {
+        let visible = self.world.check();
+        let kept = &self.promises.lock().unwrap().kept;
+        assert!(kept.is_subset(&visible), "acknowledged and lost");
+    }
+}
+
+fn moment(after: bool) -> Moment {
+    if after { Moment::After } else { Moment::Before }
+}
+
+fn try_sequence(actions: &[Action]) {
+    let mut model = Model::new();
+    for action in actions {
+        model.run(*action);
+        model.check();
+    }
+    for writer in &mut model.writers {
+        writer.session = None;
+    }
+    model.check();
+    model.world.empty_out();
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+#[test]
+fn any_sequence_leaves_every_visible_snapshot_restorable() {
+    let (cases, seed) = (number("MODEL_CASES", 60), number("MODEL_SEED", 1));
+    println!("MODEL_CASES={cases} MODEL_SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config {
+        cases: cases as u32,
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let sequences = proptest::collection::vec(action(), 1..16);
+    let outcome = runner.run(&sequences, |actions| {
+        try_sequence(&actions);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// Everything that may happen, at every operation of a backup that uses old chunks again.
+#[test]
+fn everything_at_every_operation_of_a_backup() {
+    let old = Content {
+        from: 0,
+        count: 30,
+        variant: 0,
+    };
+    let other = Content {
+        from: 10,
+        count: 30,
+        variant: 2,
+    };
+    let new = Content {
+        from: 5,
+        count: 30,
+        variant: 1,
+    };
+    for what in [
+        Meanwhile::Collect,
+        Meanwhile::CollectTwice,
+        Meanwhile::CollectAfterADay,
+        Meanwhile::BackUp(new),
+        Meanwhile::ForgetOldest,
+        Meanwhile::ForgetAllAndCollect,
+    ] {
+        for at in 0..45 {
+            let actions = [
+                Action::BackUp(0, old),
+                Action::BackUp(1, other),
+                Action::Forget(0),
+                Action::Collect,
+                Action::BackUpMeanwhile(0, new, at, what),
+                Action::Collect,
+                Action::Collect,
+            ];
+            try_sequence(&actions);
+        }
+    }
+}
+
+/// The same at every operation of a collection.
+#[test]
+fn everything_at_every_operation_of_a_collection() {
+    let old = Content {
+        from: 0,
+        count: 30,
+        variant: 0,
+    };
+    let other = Content {
+        from: 10,
+        count: 30,
+        variant: 2,
+    };
+    let new = Content {
+        from: 5,
+        count: 30,
+        variant: 1,
+    };
+    for what in [
+        Meanwhile::CollectAfterADay,
+        Meanwhile::BackUp(new),
+        Meanwhile::ForgetOldest,
+        Meanwhile::ForgetAllAndCollect,
+    ] {
+        for at in 0..75 {
+            let actions = [
+                Action::BackUp(0, old),
+                Action::BackUp(1, other),
+                Action::Forget(0),
+                Action::Collect,
+                Action::Forget(0),
+                Action::BackUp(1, other),
+                Action::CollectMeanwhile(at, what),
+                Action::Collect,
+                Action::Collect,
+            ];
+            try_sequence(&actions);
+        }
+    }
+}
