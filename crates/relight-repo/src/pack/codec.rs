@@ -1,5 +1,8 @@
 //! How a chunk's content is written in a record: as it is, or as a zstd frame.
 
+use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Level of zstd: 1 is what keeps up with disks; higher levels win little on what labs store.
@@ -13,6 +16,10 @@ const SAMPLES: usize = 4;
 
 /// Size of one piece of a sample.
 const SAMPLE: usize = 4 * 1024;
+
+/// One compressed chunk in this many is expanded again at once and compared: faulty memory, and faults of a compressor,
+/// are found while the original is still there.
+const CHECKED: u32 = 32;
 
 /// How a record's content is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +66,12 @@ impl Encoder {
         let worth = raw.len() - raw.len() / 32;
         if worth > 0 && worth < raw.len() && self.looks_compressible(raw) {
             if let Ok(length) = self.zstd.compress_to_buffer(raw, &mut out[..worth]) {
-                return (Codec::Zstd, length);
+                if !is_due() || expands_to(&out[..length], raw) {
+                    return (Codec::Zstd, length);
+                }
+                tracing::error!(
+                    "a chunk did not come back from compression as it was and is stored plain: check this host's memory"
+                );
             }
         }
         out[..raw.len()].copy_from_slice(raw);
@@ -81,6 +93,26 @@ impl Encoder {
         self.zstd
             .compress_to_buffer(&self.sample, &mut self.scratch[..worth])
             .is_ok()
+    }
+}
+
+/// Whether the next compressed chunk is to be checked.
+fn is_due() -> bool {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed) % CHECKED == 0
+}
+
+/// Whether a frame holds exactly this content.
+fn expands_to(frame: &[u8], raw: &[u8]) -> bool {
+    let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(frame) else { return false };
+    let mut buffer = [0; 16 << 10];
+    let mut rest = raw;
+    loop {
+        match decoder.read(&mut buffer) {
+            Ok(0) => return rest.is_empty(),
+            Ok(count) if rest.get(..count) == Some(&buffer[..count]) => rest = &rest[count..],
+            _ => return false,
+        }
     }
 }
 
@@ -145,6 +177,18 @@ mod tests {
             assert!(decoder.decode(codec, &out[..length], &mut back));
             assert!(back == raw);
         }
+    }
+
+    #[test]
+    fn a_frame_that_holds_something_else_is_noticed() {
+        let raw: Vec<u8> = b"relight ".iter().copied().cycle().take(100_000).collect();
+        let frame = zstd::bulk::compress(&raw, 1).unwrap();
+        assert!(expands_to(&frame, &raw));
+        assert!(!expands_to(&frame, &raw[..99_999]));
+        let mut other = raw.clone();
+        other[50_000] ^= 1;
+        assert!(!expands_to(&frame, &other));
+        assert!(!expands_to(&frame[..frame.len() / 2], &raw));
     }
 
     #[test]
