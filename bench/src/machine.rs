@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use relight_model::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Result};
@@ -84,6 +85,23 @@ impl Machine {
                 .and_then(|load| load.parse().ok())
                 .unwrap_or(0.0),
         })
+    }
+
+    /// A Markdown list of all this.
+    pub fn describe(&self) -> String {
+        let features = self.features.join(" ");
+        format!(
+            "- processor: {}, {} cores ({features})\n- memory: {}; kernel {}; {}\n- disk: {}, takes {}/s written \
+             through\n- load before the run: {}\n",
+            self.cpu,
+            self.cores,
+            ByteSize(self.memory_bytes),
+            self.kernel,
+            self.distribution,
+            self.disk,
+            ByteSize(self.disk_write_rate),
+            self.load_before
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use relight_model::{ByteSize, TimeSpan};
 
-use crate::aims;
+use crate::aims::{self, Judged};
 use crate::record::{Record, Step};
 use crate::tools::ToolName;
 
@@ -69,19 +69,7 @@ pub fn render(record: &Record) -> String {
     let judged = aims::judge(record);
     if !judged.is_empty() {
         out.push_str("\n## Aims\n\n");
-        let mut table = Table::new(&["aim", "measured", "verdict"]);
-        for aim in judged {
-            table.row([
-                aim.what,
-                aim.measured,
-                if aim.met {
-                    "met".to_owned()
-                } else {
-                    "missed".to_owned()
-                },
-            ]);
-        }
-        out.push_str(&table.render());
+        out.push_str(&aims_table(&judged));
     }
     if !record.failures.is_empty() {
         out.push_str("\n## Failures\n\n");
@@ -100,29 +88,8 @@ pub fn render(record: &Record) -> String {
 }
 
 fn machine(out: &mut String, record: &Record) {
-    let m = &record.machine;
     let _ = writeln!(out, "# Measured {}\n", record.started);
-    let _ = writeln!(
-        out,
-        "- processor: {}, {} cores ({})",
-        m.cpu,
-        m.cores,
-        m.features.join(" ")
-    );
-    let _ = writeln!(
-        out,
-        "- memory: {}; kernel {}; {}",
-        ByteSize(m.memory_bytes),
-        m.kernel,
-        m.distribution
-    );
-    let _ = writeln!(
-        out,
-        "- disk: {}, takes {}/s written through",
-        m.disk,
-        ByteSize(m.disk_write_rate)
-    );
-    let _ = writeln!(out, "- load before the run: {}", m.load_before);
+    out.push_str(&record.machine.describe());
     let _ = writeln!(
         out,
         "- scale {}, median of {} repetitions",
@@ -131,6 +98,16 @@ fn machine(out: &mut String, record: &Record) {
     for (tool, version) in &record.versions {
         let _ = writeln!(out, "- {}: {version}", tool.name());
     }
+}
+
+/// Aims and what became of them.
+pub fn aims_table(judged: &[Judged]) -> String {
+    let mut table = Table::new(&["aim", "measured", "verdict"]);
+    for aim in judged {
+        let verdict = if aim.met { "met" } else { "missed" };
+        table.row([aim.what.clone(), aim.measured.clone(), verdict.to_owned()]);
+    }
+    table.render()
 }
 
 fn seconds(seconds: f64) -> String {

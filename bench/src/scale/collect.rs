@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use relight_repo::collect::{self, CollectOptions, Control, Report};
+use relight_repo::collect::{self, CollectOptions, Report};
+use relight_repo::control::Control;
 use serde::{Deserialize, Serialize};
 
 use super::process::{self, Memory};
@@ -33,12 +34,10 @@ pub fn measure(place: &Place) -> Result<Collected> {
         grace: Duration::ZERO,
         ..CollectOptions::default()
     };
-    let control = Control {
-        cancelled: &AtomicBool::new(false),
-        progress: &|_| {},
-    };
+    let cancelled = AtomicBool::new(false);
     let started = Instant::now();
-    let report = collect::collect(&repository, &options, control).doing(|| "collect".to_owned())?;
+    let report =
+        collect::collect(&repository, &options, Control::quiet(&cancelled)).doing(|| "collect".to_owned())?;
     Ok(Collected {
         open_seconds,
         seconds: started.elapsed().as_secs_f64(),

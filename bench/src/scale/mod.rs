@@ -5,24 +5,21 @@ mod history;
 mod open;
 mod process;
 mod synthetic;
+mod tables;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use relight_model::ByteSize;
-use relight_repo::collect::Amount;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::collect::Collected;
-use self::open::Opened;
 use self::synthetic::Place;
+use self::tables::{Collection, From, Opening, ScaleRecord};
 use crate::failure::{Doing, Result};
 use crate::machine::Machine;
 use crate::measure::{self, Cost};
-use crate::report::Table;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -30,6 +27,9 @@ pub struct Options {
     /// Directory for the repositories.
     #[arg(long)]
     work: PathBuf,
+    /// Directory for the records.
+    #[arg(long)]
+    results: PathBuf,
     /// Chunks of the repository that is opened.
     #[arg(long, default_value_t = 10_000_000)]
     open_chunks: u64,
@@ -58,6 +58,9 @@ enum What {
 
 /// The share of the image that each snapshot changed.
 const CHANGED: f64 = 0.01;
+
+/// What a long history is compared with.
+const FEW: u64 = 10;
 
 /// A part that runs in a process of its own, so that its memory can be told.
 #[derive(clap::Subcommand)]
@@ -136,27 +139,39 @@ fn to_json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).doing(|| "write the result".to_owned())
 }
 
-/// Measures everything and prints the tables.
+/// Measures everything, records it and prints the tables.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let work = options.work.join("scale");
     remove(&work)?;
-    fs::create_dir_all(&work).doing(|| format!("create {}", work.display()))?;
-    let machine = Machine::look(&work)?;
-    println!(
-        "# {}, {} cores, {}, kernel {}\n",
-        machine.cpu, machine.cores, machine.disk, machine.kernel
-    );
+    for directory in [&work, &options.results] {
+        fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
+    }
+    let mut record = ScaleRecord {
+        started: format!("{:.0}", jiff::Timestamp::now()),
+        machine: Machine::look(&work)?,
+        openings: Vec::new(),
+        collections: Vec::new(),
+    };
     if options.only.is_none_or(|only| only == What::Open) {
-        opening(&work, options.open_chunks)?;
+        record.openings = open_all(&work, options.open_chunks)?;
     }
     if options.only.is_none_or(|only| only == What::Collect) {
-        collecting(&work, options)?;
+        for snapshots in [options.snapshots, FEW] {
+            record.collections.extend(collect_all(&work, options, snapshots)?);
+        }
     }
     remove(&work)?;
+    let path = options
+        .results
+        .join(format!("scale-{}.json", record.started.replace(':', "")));
+    let json = serde_json::to_string_pretty(&record).doing(|| "write the record".to_owned())?;
+    fs::write(&path, json).doing(|| format!("write {}", path.display()))?;
+    eprintln!("# recorded in {}", path.display());
+    print!("{}", tables::render(&record));
     Ok(ExitCode::SUCCESS)
 }
 
-fn opening(work: &Path, chunks: u64) -> Result<()> {
+fn open_all(work: &Path, chunks: u64) -> Result<Vec<Opening>> {
     let root = work.join("open");
     fs::create_dir_all(&root).doing(|| format!("create {}", root.display()))?;
     eprintln!("# making a repository of {chunks} chunks");
@@ -169,109 +184,50 @@ fn opening(work: &Path, chunks: u64) -> Result<()> {
         ],
     )?;
     let place = Place::under(&root);
-    let mut table = Table::new(&[
-        "opening",
-        "chunks",
-        "seconds",
-        "own memory",
-        "mapped files",
-        "peak",
-        "unknown chunk",
-        "disk read by 10⁶ of them",
-        "known chunk",
-    ]);
-    for what in [
-        "without a local cache",
-        "with it, from disk",
-        "with it, from memory",
-    ] {
-        if what == "without a local cache" {
-            remove(&place.cache)?;
-        }
-        if what != "with it, from memory" {
+    remove(&place.cache)?;
+    let mut openings = Vec::new();
+    for from in [From::Storage, From::Disk, From::Memory] {
+        if from != From::Memory {
             place.drop_from_page_cache()?;
         }
-        let opened: Opened = serde_json::from_value(part(work, &["open".as_ref(), root.as_os_str()])?)
-            .doing(|| "read the result".to_owned())?;
-        table.row([
-            what.to_owned(),
-            opened.chunks.to_string(),
-            format!("{:.3}", opened.open_seconds),
-            ByteSize(opened.open_memory.anonymous).to_string(),
-            ByteSize(opened.open_memory.files).to_string(),
-            ByteSize(opened.open_memory.peak).to_string(),
-            format!("{:.0} ns", opened.unknown_nanos),
-            format!(
-                "{} ({} faults)",
-                ByteSize(opened.unknown_disk_read),
-                opened.unknown_major_faults
-            ),
-            format!("{:.0} ns", opened.known_nanos),
-        ]);
+        let (opened, _) = part(work, &["open".as_ref(), root.as_os_str()])?;
+        let opened = serde_json::from_value(opened).doing(|| "read the result".to_owned())?;
+        openings.push(Opening { from, opened });
     }
-    println!("## Opening a large repository\n\n{}", table.render());
-    remove(&root)
+    remove(&root)?;
+    Ok(openings)
 }
 
-fn collecting(work: &Path, options: &Options) -> Result<()> {
+fn collect_all(work: &Path, options: &Options, snapshots: u64) -> Result<Vec<Collection>> {
     let root = work.join("collect");
-    let mut table = Table::new(&[
-        "snapshots",
-        "chunks",
-        "collection",
-        "seconds",
-        "CPU s",
-        "peak memory",
-        "of it own",
-        "condemned",
-        "deleted",
-        "rewritten",
-        "live chunks and nodes",
-    ]);
-    for snapshots in [options.snapshots, 10] {
-        fs::create_dir_all(&root).doing(|| format!("create {}", root.display()))?;
-        let (chunks, burst) = (options.chunks, options.burst);
-        eprintln!("# making a repository of {chunks} chunks and {snapshots} snapshots");
-        let numbers = [chunks, snapshots, burst].map(|number| number.to_string());
-        let mut arguments = vec!["make-history".as_ref(), root.as_os_str()];
-        arguments.extend(numbers.iter().map(OsStr::new));
-        part(work, &arguments)?;
-        remove(&Place::under(&root).cache)?;
-        // The first opening fills the local cache, as the server that collects has done long before.
-        part(work, &["fill-cache".as_ref(), root.as_os_str()])?;
-        for collection in ["first", "second", "third"] {
-            let (value, cost) = part_with_cost(work, &["collect".as_ref(), root.as_os_str()])?;
-            let collected: Collected =
-                serde_json::from_value(value).doing(|| "read the result".to_owned())?;
-            let report = &collected.report;
-            let amount = |amount: &Amount| format!("{} packs", amount.packs);
-            table.row([
-                snapshots.to_string(),
-                chunks.to_string(),
-                collection.to_owned(),
-                format!("{:.2}", collected.seconds),
-                format!("{:.2}", (cost.user + cost.system).as_secs_f64()),
-                ByteSize(cost.peak_rss).to_string(),
-                ByteSize(collected.memory.anonymous).to_string(),
-                amount(&report.condemned),
-                amount(&report.deleted),
-                ByteSize(report.found.moved).to_string(),
-                report.found.live_chunks.to_string(),
-            ]);
-        }
-        remove(&root)?;
+    fs::create_dir_all(&root).doing(|| format!("create {}", root.display()))?;
+    let (chunks, burst) = (options.chunks, options.burst);
+    eprintln!("# making a repository of {chunks} chunks and {snapshots} snapshots");
+    let numbers = [chunks, snapshots, burst].map(|number| number.to_string());
+    let mut arguments = vec!["make-history".as_ref(), root.as_os_str()];
+    arguments.extend(numbers.iter().map(OsStr::new));
+    part(work, &arguments)?;
+    remove(&Place::under(&root).cache)?;
+    // A server that collects has its local cache; what filling it costs is seen in the openings.
+    part(work, &["fill-cache".as_ref(), root.as_os_str()])?;
+    let mut collections = Vec::new();
+    for number in 1..=3 {
+        let (collected, cost) = part(work, &["collect".as_ref(), root.as_os_str()])?;
+        collections.push(Collection {
+            snapshots,
+            chunks,
+            number,
+            cpu_seconds: (cost.user + cost.system).as_secs_f64(),
+            peak_rss_bytes: cost.peak_rss,
+            collected: serde_json::from_value(collected).doing(|| "read the result".to_owned())?,
+        });
     }
-    println!("## Collecting a long history\n\n{}", table.render());
-    Ok(())
+    remove(&root)?;
+    Ok(collections)
 }
 
-/// Runs one part in a process of its own and returns what it says.
-fn part(work: &Path, arguments: &[&OsStr]) -> Result<Value> {
-    part_with_cost(work, arguments).map(|(value, _)| value)
-}
-
-/// The same, and what the process cost.
-fn part_with_cost(work: &Path, arguments: &[&OsStr]) -> Result<(Value, Cost)> {
+/// Runs one part in a process of its own and returns what it says and what it cost.
+fn part(work: &Path, arguments: &[&OsStr]) -> Result<(Value, Cost)> {
     let own = std::env::current_exe().doing(|| "find this program".to_owned())?;
     let log = work.join("part.log");
     remove(&log)?;
