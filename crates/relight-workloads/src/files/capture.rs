@@ -10,18 +10,20 @@ use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
 use relight_repo::session::Session;
 use relight_repo::snapshot::{Archive, Snapshot};
-use relight_repo::tree::TreeReader;
 
 use super::content::archive_read;
 use super::reuse::Reuse;
 use super::sink::SessionSink;
-use super::{Tree, links_attribute, live_attribute, path_attribute, trees};
+use super::{Tree, files_attribute, links_attribute, live_attribute, path_attribute, trees};
 use crate::error::Result;
 
 /// Padding is tolerated until the payload is this many times its files, and never below [`PADDING_FROM`].
 const PADDING: u64 = 3;
 /// Payloads below this size may have any padding.
 const PADDING_FROM: u64 = 64 << 20;
+
+/// Length of the header before each file's content.
+const HEADER_SIZE: u64 = relight_pxar::format::HEADER_SIZE;
 
 /// A tree to be saved.
 #[derive(Debug, Clone)]
@@ -58,10 +60,7 @@ pub fn back_up(
     for source in sources {
         let path = source.path.display().to_string();
         let earlier = parent.and_then(|snapshot| previous(snapshot, source));
-        let reuse = match &earlier {
-            Some(tree) => Some(Reuse::new(TreeReader::new(&*reader, tree.payload.root, 0)?)),
-            None => None,
-        };
+        let reuse = earlier.as_ref().map(|tree| Reuse::new(&reader, tree.payload.root));
         let previous = match earlier.and_then(|tree| Some((tree.metadata, tree.stat?))) {
             Some((metadata, stat)) => Some(Previous {
                 metadata: Box::new(archive_read(&reader, metadata.root)?),
@@ -74,6 +73,7 @@ pub fn back_up(
         archives.extend(sink.finish()?);
         attributes.insert(path_attribute(&source.name), path);
         attributes.insert(live_attribute(&source.name), report.bytes.to_string());
+        attributes.insert(files_attribute(&source.name), report.counts.files.to_string());
         attributes.insert(links_attribute(&source.name), report.counts.hardlinks.to_string());
         reports.push(TreeReport { source: source.clone(), report });
     }
@@ -84,7 +84,10 @@ pub fn back_up(
 fn previous<'a>(parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
     let path = source.path.display().to_string();
     let tree = trees(parent).into_iter().find(|tree| tree.path == Some(&path))?;
-    let live: u64 = parent.attributes.get(&live_attribute(tree.name))?.parse().ok()?;
+    let number = |attribute: String| parent.attributes.get(&attribute)?.parse::<u64>().ok();
+    // Each file has a header in the payload, which counts in trees of many empty ones.
+    let headers = number(files_attribute(tree.name)).unwrap_or(0).saturating_mul(HEADER_SIZE);
+    let live = number(live_attribute(tree.name))?.saturating_add(headers);
     // With so much padding it is better to read everything once: what is unchanged is found again by its content.
     let padded = tree.payload.root.size > PADDING_FROM && tree.payload.root.size / PADDING > live;
     (!padded).then_some(tree)

@@ -38,6 +38,11 @@ fn live_attribute(name: &str) -> String {
     format!("files.{name}.live")
 }
 
+/// Attribute of a snapshot that tells how many regular files tree `name` has, each counted once.
+fn files_attribute(name: &str) -> String {
+    format!("files.{name}.files")
+}
+
 /// Attribute of a snapshot that tells how many further names files of tree `name` have.
 fn links_attribute(name: &str) -> String {
     format!("files.{name}.hardlinks")

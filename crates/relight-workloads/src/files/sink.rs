@@ -10,7 +10,7 @@ use relight_repo::cdc::Sizes;
 use relight_repo::session::{ArchiveWriter, Session};
 use relight_repo::snapshot::{Archive, ArchiveKind};
 
-use super::reuse::Reuse;
+use super::reuse::{Reuse, Taken};
 use super::{METADATA, PAYLOAD, STAT};
 use crate::error::into_io;
 
@@ -27,6 +27,10 @@ pub(super) struct SessionSink<'a> {
     reuse: Option<Reuse<'a>>,
     /// The file before was large enough to have chunks of its own.
     was_large: bool,
+    /// The next file is to be cut behind so many bytes, where a chunk began that was lost.
+    cut_due: Option<u64>,
+    /// This file is to be cut behind so many bytes more.
+    cut_in: Option<u64>,
 }
 
 impl<'a> SessionSink<'a> {
@@ -37,6 +41,8 @@ impl<'a> SessionSink<'a> {
             stat: session.archive(&format!("{name}{STAT}"), ArchiveKind::PxarStat)?,
             reuse,
             was_large: false,
+            cut_due: None,
+            cut_in: None,
         })
     }
 
@@ -49,6 +55,47 @@ impl<'a> SessionSink<'a> {
         if let Some(reuse) = &mut self.reuse {
             reuse.interrupt();
         }
+    }
+
+    /// How many of `count` bytes come before the next cut that is asked for.
+    fn uncut(&self, count: usize) -> usize {
+        self.cut_in.map_or(count, |left| left.min(count as u64) as usize)
+    }
+
+    /// Takes note of payload that was written, and cuts where it is asked for.
+    fn written(&mut self, count: u64) -> Result<()> {
+        if let Some(left) = self.cut_in {
+            self.cut_in = Some(left.saturating_sub(count)).filter(|left| *left > 0);
+            if self.cut_in.is_none() {
+                self.payload.cut()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(self.uncut(bytes.len()));
+            self.payload.write(part)?;
+            self.written(part.len() as u64)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, length: u64) -> Result<()> {
+        if length >= ZEROS {
+            self.payload.push_zeros(length)?;
+            return self.written(length);
+        }
+        let zeros = [0; 4096];
+        let mut rest = length;
+        while rest > 0 {
+            let part = rest.min(zeros.len() as u64);
+            self.write(&zeros[..part as usize])?;
+            rest -= part;
+        }
+        Ok(())
     }
 }
 
@@ -72,47 +119,48 @@ impl ArchiveSink for SessionSink<'_> {
             self.payload.cut().map_err(into_io)?;
         }
         self.was_large = large;
+        self.cut_in = self.cut_due.take().filter(|bytes| *bytes > 0);
         Ok(())
     }
 
     fn write_payload(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.interrupt();
-        self.payload.write(bytes).map_err(into_io)
+        self.write(bytes).map_err(into_io)
     }
 
     fn read_payload_from(&mut self, mut file: &File, max: usize) -> Result<usize, PayloadError> {
         self.interrupt();
+        let most = self.uncut(max).min(READ);
         let space = self.payload.space();
-        let length = space.len().min(max).min(READ);
+        let length = space.len().min(most);
         let count = loop {
             match file.read(&mut space[..length]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.map_err(PayloadError::Read)?,
             }
         };
-        self.payload.advance(count).map_err(|error| PayloadError::Sink(into_io(error)))?;
+        let advanced = self.payload.advance(count).and_then(|()| self.written(count as u64));
+        advanced.map_err(|error| PayloadError::Sink(into_io(error)))?;
         Ok(count)
     }
 
     fn write_zeros(&mut self, length: u64) -> io::Result<()> {
         self.interrupt();
-        if length >= ZEROS {
-            return self.payload.push_zeros(length).map_err(into_io);
-        }
-        let zeros = [0; 4096];
-        let mut rest = length;
-        while rest > 0 {
-            let part = rest.min(zeros.len() as u64);
-            self.payload.write(&zeros[..part as usize]).map_err(into_io)?;
-            rest -= part;
-        }
-        Ok(())
+        self.zeros(length).map_err(into_io)
     }
 
     fn reuse_payload(&mut self, old: Range<u64>) -> io::Result<Option<u64>> {
-        match &mut self.reuse {
-            Some(reuse) => reuse.take(&mut self.payload, old).map_err(into_io),
-            None => Ok(None),
+        self.cut_due = None;
+        let Some(reuse) = &mut self.reuse else { return Ok(None) };
+        match reuse.take(&mut self.payload, old).map_err(into_io)? {
+            Taken::At(place) => Ok(Some(place)),
+            Taken::Lost { cut } => {
+                if cut == Some(0) {
+                    self.payload.cut().map_err(into_io)?;
+                }
+                self.cut_due = cut;
+                Ok(None)
+            }
         }
     }
 }
