@@ -156,7 +156,7 @@ impl Cache {
     }
 
     /// Merges the smaller files, so that a look-up asks few.
-    fn merge(&self, files: &mut Vec<Arc<IndexFile>>) -> Result<()> {
+    pub fn merge(&self, files: &mut Vec<Arc<IndexFile>>) -> Result<()> {
         files.sort_by_key(|file| std::cmp::Reverse(file.len()));
         // A large file is left alone until what is merged comes near to it: each entry is copied few times.
         let mut kept = 0;
@@ -229,26 +229,52 @@ impl Gathered {
 struct Merged<'a> {
     files: &'a [Arc<IndexFile>],
     numbers: &'a [Vec<u32>],
-    heads: BinaryHeap<std::cmp::Reverse<(ChunkId, usize, usize)>>,
+    /// The next entry of each file and its place there, the smallest chunk on top.
+    heads: BinaryHeap<std::cmp::Reverse<Head>>,
+}
+
+/// Entries of a file that are read before the memory of those behind is given back.
+const STRIDE: usize = 64 << 10;
+
+struct Head {
+    entry: Entry,
+    file: usize,
+    at: usize,
+}
+
+impl Head {
+    fn order(&self) -> (ChunkId, usize) {
+        (self.entry.record.id, self.file)
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Head {}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
 }
 
 impl<'a> Merged<'a> {
     fn new(files: &'a [Arc<IndexFile>], numbers: &'a [Vec<u32>]) -> Self {
-        let mut merged = Self {
-            files,
-            numbers,
-            heads: BinaryHeap::new(),
+        let head = |(file, index): (usize, &Arc<IndexFile>)| {
+            index.will_be_read_through();
+            index.entry(0).map(|entry| std::cmp::Reverse(Head { entry, file, at: 0 }))
         };
-        for file in 0..files.len() {
-            merged.advance(file, 0);
-        }
-        merged
-    }
-
-    fn advance(&mut self, file: usize, at: usize) {
-        if let Some(entry) = self.files[file].entry(at) {
-            self.heads.push(std::cmp::Reverse((entry.record.id, file, at)));
-        }
+        Self { heads: files.iter().enumerate().filter_map(head).collect(), files, numbers }
     }
 }
 
@@ -256,12 +282,16 @@ impl Iterator for Merged<'_> {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        let std::cmp::Reverse((_, file, at)) = self.heads.pop()?;
-        self.advance(file, at + 1);
-        let entry = self.files[file].entry(at)?;
-        Some(Entry {
-            pack: self.numbers[file][entry.pack as usize],
-            record: entry.record,
-        })
+        let mut head = self.heads.peek_mut()?;
+        let Head { entry, file, at } = head.0;
+        match self.files[file].entry(at + 1) {
+            // Changed in place: the heap is put right once, when the reference is let go of.
+            Some(next) => head.0 = Head { entry: next, file, at: at + 1 },
+            None => drop(std::collections::binary_heap::PeekMut::pop(head)),
+        }
+        if at % STRIDE == 0 {
+            self.files[file].was_read_to(at);
+        }
+        Some(Entry { pack: self.numbers[file][entry.pack as usize], record: entry.record })
     }
 }

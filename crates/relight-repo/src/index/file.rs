@@ -8,7 +8,7 @@
 //! | segments | 16 each: which segments' content this is |
 //! | packs | 32 each |
 //! | buckets | 4 each, 2^bits + 1 of them: first entry of each bucket of leading bits |
-//! | filter | 64 each: blocks of a Bloom filter, 12 bits an entry |
+//! | filter | 64 each: blocks of a Bloom filter, 16 bits an entry |
 //! | entries | 48 each |
 //!
 //! A chunk that is not there costs one cache line of the filter, which is kept in memory, so no I/O.
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use super::entry::{ENTRY, Entry, PACK, PackLine};
 use crate::id::{ChunkId, SegmentId};
@@ -25,8 +25,8 @@ use crate::id::{ChunkId, SegmentId};
 const MAGIC: [u8; 8] = *b"RLIDX\x01\r\n";
 const HEADER: usize = 64;
 const BLOCK: usize = 64;
-/// Bits of the filter for each entry, and how many of them an entry sets: about 1 % are mistaken.
-const FILTER_BITS: u64 = 12;
+/// Bits of the filter for each entry, and how many of them an entry sets: it is mistaken once in about 500 times.
+const FILTER_BITS: u64 = 16;
 const FILTER_HASHES: usize = 8;
 /// Entries in a bucket, about.
 const BUCKET: u64 = 32;
@@ -106,6 +106,8 @@ impl IndexFile {
         // SAFETY: the file is only ever created under a name of its own by rename and never written again, so the
         // mapped bytes do not change; a disk error while reading raises SIGBUS as for any mapped file.
         let map = unsafe { Mmap::map(&file)? };
+        // A look-up wants one page; what lies around it is of no use.
+        map.advise(Advice::Random)?;
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let header = map.first_chunk::<HEADER>().ok_or_else(invalid)?;
         if header[..8] != MAGIC {
@@ -146,6 +148,18 @@ impl IndexFile {
             entries: entries as usize,
             map,
         })
+    }
+
+    /// Its bytes will be read from front to back.
+    pub(super) fn will_be_read_through(&self) {
+        let _ = self.map.advise(Advice::Sequential);
+    }
+
+    /// The entries before `at` have been read and are not needed soon: the memory they take is given back.
+    pub(super) fn was_read_to(&self, at: usize) {
+        let end = (self.entries_at + at * ENTRY).min(self.map.len()) / 4096 * 4096;
+        // SAFETY: the mapping is of a file and never written to: pages that are dropped come back from the file.
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, end) };
     }
 
     /// Where it lies.
