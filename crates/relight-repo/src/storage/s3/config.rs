@@ -108,8 +108,8 @@ impl Default for Retries {
             attempts: 10,
             first_wait: Duration::from_millis(100),
             longest_wait: Duration::from_secs(10),
-            // With the timeout less than the eight minutes that `claim` leaves a write.
-            budget: Duration::from_secs(240),
+            // With the timeouts of one try (five minutes) less than the eight that `claim` leaves a write.
+            budget: Duration::from_secs(120),
             timeout: Duration::from_secs(60),
         }
     }

@@ -108,7 +108,9 @@ impl S3Storage {
         let uploads = match self.unfinished_uploads() {
             Ok(uploads) => uploads,
             // A server without such lists has nothing to sweep that we could find.
-            Err(failed) if matches!(failed.status(), Some(405 | 501)) => Vec::new(),
+            Err(failed) if matches!(failed.status(), Some(405 | 501)) || failed.has_code("NoSuchUpload") => {
+                Vec::new()
+            }
             Err(failed) => return Err(self.error(failed, "list uploads", "")),
         };
         for (full, id, begun) in uploads {
