@@ -1,5 +1,6 @@
 //! Why a command failed, in words for whoever ran it.
 
+use relight_mount::MountError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
 use relight_workloads::WorkloadError;
@@ -29,6 +30,15 @@ pub enum Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         Self::Repo(error.into())
+    }
+}
+
+impl From<MountError> for Failure {
+    fn from(error: MountError) -> Self {
+        match error {
+            MountError::Repo(error) => Self::Repo(error),
+            other => Self::Usage(other.to_string()),
+        }
     }
 }
 

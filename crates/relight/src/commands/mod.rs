@@ -2,6 +2,8 @@
 
 mod backup;
 mod init;
+mod map;
+mod mount;
 mod quickstart;
 mod restore;
 mod snapshots;
@@ -25,6 +27,10 @@ pub enum Command {
     Snapshots(snapshots::Options),
     /// Bring back a snapshot or parts of it
     Restore(restore::Options),
+    /// Show all snapshots as a read-only file system
+    Mount(mount::Options),
+    /// Show a disk image as a read-only file or network block device
+    Map(map::Options),
 }
 
 impl Command {
@@ -36,6 +42,8 @@ impl Command {
             Self::Backup(options) => backup::run(global, options),
             Self::Snapshots(options) => snapshots::run(global, options),
             Self::Restore(options) => restore::run(global, options),
+            Self::Mount(options) => mount::run(global, options),
+            Self::Map(options) => map::run(global, options),
         }
     }
 }
