@@ -81,6 +81,17 @@ impl Repository {
 
     /// Opens a repository with keys that were unlocked before.
     pub fn open(storage: Arc<dyn Storage>, keys: KeySet, options: OpenOptions) -> Result<Self> {
+        let repository = Self::open_without_index(storage, keys, options)?;
+        repository.refresh()?;
+        Ok(repository)
+    }
+
+    /// Opens a repository in order to rebuild its index: what is there of it is not read.
+    pub(crate) fn open_without_index(
+        storage: Arc<dyn Storage>,
+        keys: KeySet,
+        options: OpenOptions,
+    ) -> Result<Self> {
         let descriptor = Descriptor::load(&*storage)?;
         let id = descriptor.repository()?;
         if id != keys.repository() {
@@ -91,16 +102,13 @@ impl Repository {
             )));
         }
         let directory = options.cache.join(id.to_string()).join("index");
-        let index = Index::open(&directory, &*storage, &keys, id)?;
-        let repository = Self {
+        Ok(Self {
+            index: Index::new(&directory, &keys),
             storage,
             keys,
             descriptor,
-            index,
             options,
-        };
-        repository.refresh_states()?;
-        Ok(repository)
+        })
     }
 
     /// Where it lies.

@@ -18,6 +18,18 @@ pub(crate) fn object_lock(repository: &Repository, snapshot: &Snapshot) -> Optio
     repository.settings().object_lock.then(|| until.as_millisecond())
 }
 
+/// Until when any snapshot promises to be kept: the lock of an object that is put back in its place, because which
+/// snapshots need it is not known without reading their lists. None if the repository does not lock.
+pub(crate) fn longest_lock(repository: &Repository) -> Result<Option<Millis>> {
+    if !repository.settings().object_lock {
+        return Ok(None);
+    }
+    let (snapshots, _) = repository.snapshots()?;
+    let now = repository.now();
+    let promised = snapshots.iter().filter_map(|snapshot| snapshot.retain_until);
+    Ok(promised.filter(|until| *until > now).max().map(|until| until.as_millisecond()))
+}
+
 /// Extends the lock of every pack that the snapshot needs, before it is published: the lock of a chunk is never
 /// shorter than that of any snapshot that refers to it.
 pub(crate) fn lock_before_publication(repository: &Arc<Repository>, snapshot: &Snapshot) -> Result<()> {

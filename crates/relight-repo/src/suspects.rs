@@ -57,7 +57,15 @@ pub(crate) fn load_records(vault: Vault<'_>) -> Result<Vec<(String, Record)>> {
         match vault.get_json(ObjectKind::VERIFICATION, &object.key) {
             Ok(record) => records.push((object.key, record)),
             Err(RepoError::Storage(error)) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            Err(error @ RepoError::Storage(_)) => return Err(error),
+            // The damage of a record of damages must not keep anybody from the data: the next verification finds
+            // again what it said.
+            Err(error) => {
+                tracing::warn!(%error, "what it says is suspect is taken for good until the next verification");
+                if !matches!(error, RepoError::KeyMissing { .. }) {
+                    records.push((object.key, Record::default()));
+                }
+            }
         }
     }
     Ok(records)

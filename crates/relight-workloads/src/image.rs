@@ -47,6 +47,7 @@ pub fn back_up(
     let size = size_of(&file).map_err(failed("find the size of", path))?;
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     let file = Arc::new(file);
+    let shown: Arc<Path> = path.into();
     let mut writer = session.archive(&format!("{name}{IMAGE}"), ArchiveKind::Image)?;
     let chunk = IMAGE_CHUNK as u64;
     while writer.position() < size {
@@ -64,7 +65,16 @@ pub fn back_up(
             continue;
         }
         let file = file.clone();
-        let read = move |buffer: &mut [u8]| file.read_exact_at(buffer, at);
+        let shown = shown.clone();
+        let read = move |buffer: &mut [u8]| {
+            file.read_exact_at(buffer, at).map_err(|error| {
+                let why = match error.kind() {
+                    io::ErrorKind::UnexpectedEof => "it became shorter while it was read; try again".to_string(),
+                    _ => error.to_string(),
+                };
+                io::Error::new(error.kind(), format!("{} at byte {at}: {why}", shown.display()))
+            })
+        };
         writer.push_read(length as usize, Box::new(read))?;
         done.fetch_add(length, Ordering::Relaxed);
     }

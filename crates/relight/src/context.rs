@@ -9,6 +9,7 @@ use relight_repo::storage::local::LocalStorage;
 use relight_repo::{OpenOptions, Repository, keyring};
 
 use crate::credentials::KeyOptions;
+use crate::s3::S3Options;
 use crate::failure::{Failure, Result};
 
 /// Options of every command.
@@ -19,6 +20,8 @@ pub struct Global {
     pub repository: Option<String>,
     #[command(flatten)]
     pub keys: KeyOptions,
+    #[command(flatten)]
+    pub s3: S3Options,
     /// Folder for caches, which may be deleted at any time [default: ~/.cache/relight]
     #[arg(long, global = true, env = "RELIGHT_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -39,7 +42,21 @@ impl Global {
 
     /// The storage of the repository.
     pub fn storage(&self) -> Result<Arc<dyn Storage>> {
-        open_storage(self.location()?, false)
+        self.storage_at(self.location()?, false)
+    }
+
+    /// Opens (or makes) the storage at a location.
+    pub fn storage_at(&self, location: &str, create: bool) -> Result<Arc<dyn Storage>> {
+        if location.starts_with("s3://") {
+            return self.s3.open(location);
+        }
+        if location.contains("://") {
+            return Err(Failure::Usage(format!(
+                "{location}: not a known kind of storage; name a directory or s3://BUCKET/PREFIX"
+            )));
+        }
+        let path = Path::new(location);
+        Ok(Arc::new(if create { LocalStorage::create(path)? } else { LocalStorage::open(path)? }))
     }
 
     /// Opens the repository.
@@ -70,13 +87,4 @@ impl Global {
             None => Err(Failure::Usage("neither HOME nor RELIGHT_CACHE_DIR says where caches may lie".into())),
         }
     }
-}
-
-/// Opens (or makes) the storage at a location.
-pub fn open_storage(location: &str, create: bool) -> Result<Arc<dyn Storage>> {
-    if location.contains("://") {
-        return Err(Failure::Usage(format!("{location}: not a known kind of storage")));
-    }
-    let path = Path::new(location);
-    Ok(Arc::new(if create { LocalStorage::create(path)? } else { LocalStorage::open(path)? }))
 }

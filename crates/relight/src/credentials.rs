@@ -59,11 +59,19 @@ impl KeyOptions {
         if let Some(path) = &self.recovery_key_file {
             let read = std::fs::read_to_string(path);
             let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
-            let key = RecoveryKey::parse(&text).map_err(|error| Failure::Usage(error.to_string()))?;
+            let key = RecoveryKey::parse(recovery_line(&text)).map_err(|error| {
+                Failure::Usage(format!("the recovery key in {}: {error}", path.display()))
+            })?;
             return Ok(Some(Box::new(key)));
         }
         Ok(None)
     }
+}
+
+/// The key in a text: all of it, or the line of the printed page that is one.
+fn recovery_line(text: &str) -> &str {
+    let is_key = |line: &&str| RecoveryKey::parse(line).is_ok();
+    text.lines().map(str::trim).find(is_key).unwrap_or(text)
 }
 
 fn keys(error: impl std::fmt::Display) -> Failure {

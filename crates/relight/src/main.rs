@@ -8,6 +8,9 @@ mod exit;
 mod failure;
 mod output;
 mod progress;
+mod rows;
+mod s3;
+mod shown;
 mod target;
 
 use clap::Parser;

@@ -12,11 +12,17 @@ use crate::failure::{Failure, Result};
 
 /// The snapshot that `given` names: a short id, `latest`, or `workload@time`.
 pub fn snapshot(repository: &Arc<Repository>, given: &str) -> Result<Snapshot> {
-    let wanted: SnapshotRef = given.parse().map_err(usage)?;
+    let _: SnapshotRef = given.parse().map_err(usage)?;
     let (snapshots, broken) = repository.snapshots()?;
     for (id, error) in &broken {
         tracing::warn!(snapshot = %id, %error, "a snapshot cannot be read");
     }
+    choose(&snapshots, given).cloned()
+}
+
+/// The one of `snapshots` that `given` names.
+pub fn choose<'a>(snapshots: &'a [Snapshot], given: &str) -> Result<&'a Snapshot> {
+    let wanted: SnapshotRef = given.parse().map_err(usage)?;
     let named: Vec<(String, &Snapshot)> =
         snapshots.iter().map(|snapshot| (snapshot.id.to_string(), snapshot)).collect();
     let listed = named.iter().map(|(id, snapshot)| Listed {
@@ -25,7 +31,7 @@ pub fn snapshot(repository: &Arc<Repository>, given: &str) -> Result<Snapshot> {
         time: snapshot.time,
         item: *snapshot,
     });
-    wanted.choose(listed, &TimeZone::system()).cloned().map_err(usage)
+    wanted.choose(listed, &TimeZone::system()).map_err(usage)
 }
 
 /// Something in a snapshot.

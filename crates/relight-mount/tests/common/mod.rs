@@ -1,6 +1,7 @@
 //! What the tests of mounts and exports share: a repository, trees and images in it, and mounts of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod nbd;
 #[path = "../../../relight-pxar/tests/fs_support/tree.rs"]
 pub mod tree;
 

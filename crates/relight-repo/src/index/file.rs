@@ -13,6 +13,7 @@
 //!
 //! A chunk that is not there costs one cache line of the filter, which is kept in memory, so no I/O.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -77,14 +78,16 @@ impl Layout {
     }
 }
 
+/// The leading bytes of an identity as a number that sorts as they do.
+fn lead_of(id: &[u8]) -> u64 {
+    id.first_chunk().map_or(0, |lead| u64::from_be_bytes(*lead))
+}
+
 fn bucket_of(id: &ChunkId, bits: u32) -> usize {
-    let lead = u64::from_be_bytes([
-        id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7],
-    ]);
     if bits == 0 {
         0
     } else {
-        (lead >> (64 - bits)) as usize
+        (lead_of(&id.0) >> (64 - bits)) as usize
     }
 }
 
@@ -239,15 +242,34 @@ impl IndexFile {
             .all(|&bit| block[usize::from(bit / 8)] & (1 << (bit % 8)) != 0)
     }
 
+    /// Whether the entry `at` comes before `id`.
+    fn is_before(&self, at: usize, lead: u64, id: &ChunkId) -> bool {
+        self.id(at).is_some_and(|found| match lead_of(found).cmp(&lead) {
+            Ordering::Equal => found < &id.0[..],
+            order => order == Ordering::Less,
+        })
+    }
+
     fn lower_bound(&self, id: &ChunkId) -> usize {
         let bucket = bucket_of(id, self.bucket_bits);
         let (mut low, mut high) = (self.bucket(bucket), self.bucket(bucket + 1));
+        // Identities are digests, so evenly spread: begin where this one should be, and widen the steps from there. That
+        // touches one or two cache lines, where halving touches five. Identities that a client made up cost halving.
+        let lead = lead_of(&id.0);
+        let within = u128::from(lead << self.bucket_bits);
+        let mut next = low + ((high.saturating_sub(low) as u128 * within) >> 64) as usize;
+        let mut step = 1;
         while low < high {
-            let middle = low + (high - low) / 2;
-            if self.id(middle).is_some_and(|found| found < &id.0[..]) {
-                low = middle + 1;
+            if self.is_before(next, lead, id) {
+                low = next + 1;
+                next = low.saturating_add(step - 1);
             } else {
-                high = middle;
+                high = next;
+                next = high.wrapping_sub(step);
+            }
+            step *= 2;
+            if step > 8 || !(low..high).contains(&next) {
+                next = low + high.saturating_sub(low) / 2;
             }
         }
         low

@@ -5,11 +5,11 @@ pub mod entry;
 pub mod file;
 pub mod segment;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
-use relight_keys::{KeySet, RepositoryId};
+use relight_keys::{KeyId, KeySet, RepositoryId};
 
 pub use entry::{Entry, PackLine};
 pub use segment::Segment;
@@ -20,6 +20,9 @@ use crate::pack::Record;
 use crate::storage::Storage;
 use cache::Cache;
 use file::IndexFile;
+
+/// With more parts than this, those of a running session are merged.
+const MAX_PARTS: usize = 24;
 
 /// What may be done with the chunks of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,18 +55,29 @@ struct Part {
 pub struct Index {
     cache: Cache,
     state: RwLock<State>,
+    merging: Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     parts: Vec<Part>,
+    /// The data keys that are there.
+    keys: HashSet<KeyId>,
     packs: HashMap<PackId, PackState>,
     suspects: HashMap<ChunkId, Vec<PackId>>,
 }
 
 impl State {
     fn part(&self, file: Arc<IndexFile>) -> Part {
-        let state = |pack: &PackLine| self.packs.get(&pack.id).copied().unwrap_or(PackState::Live);
+        let state = |pack: &PackLine| {
+            let said = self.packs.get(&pack.id).copied().unwrap_or(PackState::Live);
+            // What cannot be opened for want of its key is nothing to build upon.
+            if self.keys.contains(&pack.key) {
+                said
+            } else {
+                said.max(PackState::Condemned)
+            }
+        };
         let states = file.packs().iter().map(state).collect();
         Part { file, states }
     }
@@ -89,19 +103,16 @@ impl State {
 }
 
 impl Index {
-    /// Brings the local cache in `directory` up to date with the segments in storage and opens it.
-    pub fn open(
-        directory: &Path,
-        storage: &dyn Storage,
-        keys: &KeySet,
-        repository: RepositoryId,
-    ) -> Result<Self> {
-        let index = Self {
+    /// An index whose local cache is in `directory`. It knows nothing before the first [`Self::refresh`].
+    pub fn new(directory: &Path, keys: &KeySet) -> Self {
+        Self {
             cache: Cache::new(directory),
-            state: RwLock::default(),
-        };
-        index.refresh(storage, keys, repository)?;
-        Ok(index)
+            state: RwLock::new(State {
+                keys: keys.ids().collect(),
+                ..State::default()
+            }),
+            merging: Mutex::new(()),
+        }
     }
 
     /// Reads segments that were added, and lets go of those that are no more.
@@ -160,12 +171,31 @@ impl Index {
     /// Adds a segment that this process has just stored.
     pub fn add(&self, id: SegmentId, segment: &Segment) -> Result<()> {
         let file = self.cache.add(id, segment)?;
-        let mut state = self
-            .state
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         let part = state.part(file);
         state.parts.push(part);
+        let many = state.parts.len() > MAX_PARTS;
+        drop(state);
+        if many { self.merge_parts() } else { Ok(()) }
+    }
+
+    /// Merges the parts that a long session has added, so that a look-up does not ask more and more of them. Look-ups go
+    /// on meanwhile.
+    fn merge_parts(&self) -> Result<()> {
+        let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
+        let read = || self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let before: Vec<Arc<IndexFile>> = read().parts.iter().map(|part| part.file.clone()).collect();
+        let mut merged = before.clone();
+        self.cache.merge(&mut merged)?;
+        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let is_among = |file: &Arc<IndexFile>| before.iter().any(|old| Arc::ptr_eq(old, file));
+        let (old, added): (Vec<Part>, Vec<Part>) = state.parts.drain(..).partition(|part| is_among(&part.file));
+        // A refresh meanwhile has put others in their place: what was merged is then known already.
+        state.parts = if old.len() == before.len() {
+            merged.into_iter().map(|file| state.part(file)).chain(added).collect()
+        } else {
+            old.into_iter().chain(added).collect()
+        };
         Ok(())
     }
 

@@ -17,6 +17,8 @@ use crate::tree::{Piece, Root, TreeReader};
 const BATCH: u64 = 16 << 20;
 /// Content that is fetched ahead, about.
 const AHEAD: u64 = 48 << 20;
+/// Batches that are planned ahead: of pieces that hold nothing there could be any number.
+const BATCHES: usize = 16;
 
 /// The content of a piece; none stands for zeros.
 pub type Content = Option<Arc<Vec<u8>>>;
@@ -113,7 +115,9 @@ impl PieceStream {
     }
 
     fn read_ahead(&mut self) -> Result<()> {
-        while !self.exhausted && (self.batches.is_empty() || self.ahead < AHEAD) {
+        while !self.exhausted
+            && (self.batches.is_empty() || (self.ahead < AHEAD && self.batches.len() < BATCHES))
+        {
             let (mut pieces, mut bytes) = (Vec::new(), 0);
             while bytes < BATCH && pieces.len() < 4096 {
                 match self.pieces.next() {

@@ -216,6 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.threads.end_workers();
         // After it was given up its packs may be gone: nothing may speak of them any more.
         if !self.pipeline.has_failed() && self.presence.check().is_ok() {
             // Cancelled or given up by its owner: what is stored already need not be stored again.

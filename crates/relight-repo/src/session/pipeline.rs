@@ -407,12 +407,17 @@ impl Threads {
         self.jobs.clone()
     }
 
-    /// Ends all threads.
-    pub fn end(&mut self, pipeline: &Pipeline) {
+    /// Lets the workers end what they are at: from then on every open pack is where [`Pipeline::flush`] finds it.
+    pub fn end_workers(&mut self) {
         self.jobs = None;
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+    }
+
+    /// Ends all threads.
+    pub fn end(&mut self, pipeline: &Pipeline) {
+        self.end_workers();
         *lock(&pipeline.finished) = None;
         for writer in self.writers.drain(..) {
             let _ = writer.join();

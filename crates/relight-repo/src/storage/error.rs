@@ -31,7 +31,10 @@ pub enum StorageError {
         wanted_end: u64,
     },
     /// The object lies in a class that must be thawed before it can be read.
-    #[error("{key}: lies in a cold storage class in {location} and must be thawed before it can be read")]
+    #[error(
+        "{key}: lies in a cold storage class in {location} and must be thawed before it can be read: \
+         `relight restore --thaw DAYS` asks for all that a restore needs"
+    )]
     Cold {
         /// The object.
         key: String,

@@ -50,6 +50,8 @@ pub enum Scope {
     Share(NonZeroU32),
     /// What these snapshots need.
     Snapshots(Vec<SnapshotId>),
+    /// These packs, and those that earlier verifications found damaged.
+    Packs(HashSet<PackId>),
     /// Manifests, lists, index, and that the packs are there with their size; no content is read.
     Structure,
 }
@@ -79,6 +81,15 @@ impl Options {
 /// Where storage is not available, or gives an error where no data is concerned. What was checked until then is
 /// remembered.
 pub fn verify(repository: &Arc<Repository>, options: &Options, control: Control<'_>) -> Result<Report> {
+    examine(repository, options, control).map(|(report, _)| report)
+}
+
+/// Verifies, and says besides what it is that snapshots need and cannot have.
+pub(crate) fn examine(
+    repository: &Arc<Repository>,
+    options: &Options,
+    control: Control<'_>,
+) -> Result<(Report, HashSet<ChunkId>)> {
     control.progress.begin("looking at what is there", Unit::Items, 0);
     let mut survey = Survey::take(repository)?;
     let mut report = Report::default();
@@ -91,7 +102,7 @@ pub fn verify(repository: &Arc<Repository>, options: &Options, control: Control<
     let bytes = chosen.iter().filter_map(|pack| pack.size).sum();
     control.progress.begin("reading packs", Unit::Bytes, bytes);
     let outcome = run::run(repository, &survey, &chosen, control)?;
-    let mut learned = Learned::default();
+    let (mut learned, mut wanted) = (Learned::default(), HashSet::new());
     digest(repository, &mut survey, outcome.packs, &mut report, &mut learned)?;
     report.parity = outcome.parity;
     report.parity.sort_unstable_by_key(|bad| bad.pack);
@@ -100,14 +111,18 @@ pub fn verify(repository: &Arc<Repository>, options: &Options, control: Control<
     }
 
     report.cancelled = control.is_cancelled();
-    let in_full = matches!(options.scope, Scope::Everything | Scope::Structure);
+    let in_full = matches!(
+        options.scope,
+        Scope::Everything | Scope::Structure | Scope::Packs(_)
+    );
     if !report.cancelled && outcome.failure.is_none() && (in_full || !survey.health.is_perfect()) {
         let reader = ChunkReader::new(repository.clone())?;
         control
             .progress
             .begin("looking through snapshots", Unit::Items, 0);
         match needs::look_through(&reader, &snapshots, &survey.health, control) {
-            Ok((affected, lacking, nodes)) => {
+            Ok((affected, mut lacking, nodes)) => {
+                wanted = std::mem::take(&mut lacking.chunks);
                 report.affected = affected;
                 report.figures.list_nodes = nodes;
                 report.figures.snapshots = snapshots.len() as u64;
@@ -135,7 +150,7 @@ pub fn verify(repository: &Arc<Repository>, options: &Options, control: Control<
         .sort_by(|a, b| (b.needed, a.damage, a.pack).cmp(&(a.needed, b.damage, b.pack)));
     match outcome.failure {
         Some(error) => Err(error),
-        None => Ok(report),
+        None => Ok((report, wanted)),
     }
 }
 
@@ -188,6 +203,10 @@ fn choose_packs(
     let chosen = match &options.scope {
         Scope::Everything => all.filter(|pack| is_odd(pack) || is_due(pack)).copied().collect(),
         Scope::Structure => all.filter(|pack| is_odd(pack)).copied().collect(),
+        Scope::Packs(packs) => {
+            let is_named = |pack: &Candidate| packs.contains(&pack.line.id) || suspects.contains(&pack.line.id);
+            all.filter(|pack| is_odd(pack) || is_named(pack)).copied().collect()
+        }
         Scope::Share(runs) => {
             let total: u64 = survey.packs.iter().filter_map(|pack| pack.size).sum();
             let mut left = i128::from(total.div_ceil(u64::from(runs.get())));

@@ -19,6 +19,8 @@ const RANGES: usize = 4096;
 const ALL_RANGES: usize = 100_000;
 /// Chunks without a pack that are listed.
 const STRAYS: usize = 4096;
+/// Chunks that cannot be had and are remembered by name.
+const CHUNKS: usize = 1 << 20;
 
 /// What was found in the lists.
 #[derive(Default)]
@@ -29,8 +31,18 @@ pub(crate) struct Lacking {
     pub packs: HashSet<PackId>,
     /// Chunks that are needed and lie in no pack, or are not what the lists say.
     pub strays: HashMap<ChunkId, Damage>,
+    /// Everything that is needed and cannot be had, up to a million.
+    pub chunks: HashSet<ChunkId>,
     /// Nodes that turned out to be bad in these packs.
     pub hits: Vec<(PackId, ChunkId, Damage)>,
+}
+
+impl Lacking {
+    fn want(&mut self, id: ChunkId) {
+        if self.chunks.len() < CHUNKS {
+            self.chunks.insert(id);
+        }
+    }
 }
 
 /// Asks of every chunk on the way whether it can be had.
@@ -54,6 +66,7 @@ impl Asker<'_> {
             lacking.strays.insert(id, damage);
         }
         lacking.packs.extend(packs);
+        lacking.want(id);
     }
 }
 
@@ -93,6 +106,7 @@ impl Visit for Asker<'_> {
         } else {
             let mut lacking = self.lacking();
             lacking.packs.extend(&fine);
+            lacking.want(id);
             lacking
                 .hits
                 .extend(fine.into_iter().map(|pack| (pack, id, damage)));

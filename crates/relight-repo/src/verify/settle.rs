@@ -55,7 +55,8 @@ pub(crate) fn settle(
         .filter(|pack| learned.good.contains(pack))
         .copied()
         .collect();
-    if (&lost, &corrupt) != (&before.0, &before.1) {
+    let untidy = known.len() > 1 || (before.0.is_empty() && before.1.is_empty() && !known.is_empty());
+    if untidy || (&lost, &corrupt) != (&before.0, &before.1) {
         // One record that says all, and only then the old ones go.
         if !lost.is_empty() || !corrupt.is_empty() {
             let corrupt = corrupt

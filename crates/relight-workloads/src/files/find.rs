@@ -13,7 +13,7 @@ use crate::error::Result;
 /// An entry that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// Its path in the snapshot, beginning with a slash.
+    /// Its path in the snapshot, without a slash in front.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
@@ -65,8 +65,7 @@ pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Resul
             }
             _ => None,
         };
-        let root = format!("/{}", tree.name).into_bytes();
-        let path = join(&root, entry.path);
+        let path = join(tree.name.as_bytes(), entry.path);
         found.push(Match { path, kind: Kind::of(&entry.kind, stat.mode), size, mtime: stat.mtime });
     }
     // Only random access can tell what a link points at; there are few.

@@ -8,6 +8,7 @@ mod content;
 pub mod export;
 pub mod find;
 mod drill;
+mod ranges;
 mod restore;
 mod reuse;
 mod sink;
@@ -17,6 +18,7 @@ use std::path::Path;
 pub use capture::{TreeReport, TreeSource, back_up};
 pub use content::{RandomArchive, archive_read, open_archive};
 pub use drill::{DrillReport, drill};
+pub use ranges::payload_ranges;
 pub use restore::{TreeArchive, restore};
 
 use relight_repo::snapshot::{Archive, Snapshot};

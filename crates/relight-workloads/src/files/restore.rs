@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicBool;
 
 use relight_pxar::fs::extract::{
@@ -13,6 +13,7 @@ use relight_pxar::fs::progress::Progress;
 use relight_pxar::read_at::ReadAt;
 use relight_repo::RepoError;
 use relight_repo::read::{ChunkReader, Content, PieceStream};
+use relight_repo::storage::StorageError;
 use relight_repo::tree::{self, Root};
 
 use super::Tree;
@@ -26,6 +27,11 @@ const GAP: u64 = 8 << 20;
 const IN_ORDER: u32 = 2;
 
 /// Restores a tree (or what `options` select of it) into `target`.
+///
+/// # Errors
+/// Where the restore did not go to its end. If contents lie in a cold storage class, [`StorageError::Cold`] is given
+/// after everything else was restored that comes before the first of them: running it again when they are thawed
+/// goes on.
 pub fn restore(
     reader: &Arc<ChunkReader>,
     tree: &Tree<'_>,
@@ -35,7 +41,11 @@ pub fn restore(
     cancelled: &AtomicBool,
 ) -> Result<RestoreReport> {
     let source = TreeArchive::new(reader, tree);
-    extract(&source, target, options, progress, cancelled).map_err(|error| match error {
+    let restored = extract(&source, target, options, progress, cancelled);
+    if let (Ok(_), Some((key, location))) = (&restored, source.cold()) {
+        return Err(RepoError::Storage(StorageError::Cold { key, location }).into());
+    }
+    restored.map_err(|error| match error {
         RestoreError::Cancelled => RepoError::Cancelled.into(),
         RestoreError::Target { path, source } => match from_io(source) {
             Ok(error) => error.into(),
@@ -51,6 +61,14 @@ pub struct TreeArchive {
     metadata: Root,
     payload: Root,
     random: RandomArchive,
+    /// Object and storage of the first content that lies in a cold class.
+    cold: Cold,
+}
+
+type Cold = Arc<Mutex<Option<(String, String)>>>;
+
+fn cold_of(cold: &Cold) -> Option<(String, String)> {
+    cold.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
 }
 
 impl TreeArchive {
@@ -61,7 +79,12 @@ impl TreeArchive {
             metadata: tree.metadata.root,
             payload: tree.payload.root,
             random: open_archive(reader, tree.metadata),
+            cold: Cold::default(),
         }
+    }
+
+    fn cold(&self) -> Option<(String, String)> {
+        cold_of(&self.cold)
     }
 }
 
@@ -77,6 +100,7 @@ impl ArchiveSource for TreeArchive {
             current: None,
             stream: None,
             in_order: 0,
+            cold: self.cold.clone(),
         }))
     }
 
@@ -92,6 +116,7 @@ struct Payload {
     current: Option<(tree::Piece, Content)>,
     stream: Option<PieceStream>,
     in_order: u32,
+    cold: Cold,
 }
 
 impl Payload {
@@ -130,6 +155,10 @@ impl Payload {
 
 impl ContentSource for Payload {
     fn read(&mut self, range: Range<u64>, take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>) -> io::Result<()> {
+        if let Some((key, location)) = cold_of(&self.cold) {
+            // All of it has to be thawed first: asking for every single file would only take time.
+            return Err(into_io(StorageError::Cold { key, location }.into()));
+        }
         let mut at = range.start;
         while at < range.end {
             let (piece, content) = match self.seek(at) {
@@ -138,6 +167,10 @@ impl ContentSource for Payload {
                     // The next file may be readable.
                     self.stream = None;
                     self.in_order = 0;
+                    if let RepoError::Storage(StorageError::Cold { key, location }) = &error {
+                        *self.cold.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+                            Some((key.clone(), location.clone()));
+                    }
                     return Err(into_io(error));
                 }
             };

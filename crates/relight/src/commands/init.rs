@@ -5,7 +5,7 @@ use relight_repo::keyring;
 use relight_repo::settings::Settings;
 use serde::Serialize;
 
-use crate::context::{Global, open_storage};
+use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::output;
@@ -44,7 +44,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             return Err(Failure::Usage("the repository is named twice; leave one of the two out".into()));
         }
     }
-    let storage = open_storage(location, true)?;
+    let storage = global.storage_at(location, true)?;
     if keyring::is_repository(&*storage)? {
         return Err(relight_repo::RepoError::AlreadyARepository { location: storage.location() }.into());
     }

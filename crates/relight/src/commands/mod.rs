@@ -1,9 +1,16 @@
 //! One file a command.
 
 mod backup;
+mod diff;
+mod dump;
+mod find;
+mod forget;
 mod init;
+mod key;
+mod ls;
 mod map;
 mod mount;
+mod protect;
 mod quickstart;
 mod restore;
 mod snapshots;
@@ -25,8 +32,27 @@ pub enum Command {
     Backup(backup::Options),
     /// List the snapshots
     Snapshots(snapshots::Options),
+    /// List what is in a snapshot
+    Ls(ls::Options),
+    /// Find files by name over all snapshots
+    Find(find::Options),
+    /// Show what changed between two snapshots
+    Diff(diff::Options),
     /// Bring back a snapshot or parts of it
     Restore(restore::Options),
+    /// Write a file, a folder (as tar or zip), an image or a stream to standard output
+    Dump(dump::Options),
+    /// Remove snapshots by rules or by name; shows what it would do unless told to do it
+    Forget(forget::Options),
+    /// Protect snapshots from being forgotten
+    Protect(protect::Options),
+    /// Take the protection of snapshots away
+    Unprotect(protect::Options),
+    /// Show or change the notes of a snapshot
+    Notes(protect::NotesOptions),
+    /// Manage the keys that open the repository
+    #[command(subcommand)]
+    Key(key::Command),
     /// Show all snapshots as a read-only file system
     Mount(mount::Options),
     /// Show a disk image as a read-only file or network block device
@@ -41,7 +67,16 @@ impl Command {
             Self::Init(options) => init::run(global, options),
             Self::Backup(options) => backup::run(global, options),
             Self::Snapshots(options) => snapshots::run(global, options),
+            Self::Ls(options) => ls::run(global, options),
+            Self::Find(options) => find::run(global, options),
+            Self::Diff(options) => diff::run(global, options),
             Self::Restore(options) => restore::run(global, options),
+            Self::Dump(options) => dump::run(global, options),
+            Self::Forget(options) => forget::run(global, options),
+            Self::Protect(options) => protect::run(global, options, true),
+            Self::Unprotect(options) => protect::run(global, options, false),
+            Self::Notes(options) => protect::notes(global, options),
+            Self::Key(command) => key::run(global, command),
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
         }

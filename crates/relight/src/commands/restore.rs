@@ -1,5 +1,7 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
+mod thaw;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ pub struct Options {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
     /// Directory to restore into; each tree and image gets its name in it
-    #[arg(long, value_name = "DIR", required_unless_present = "onto")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["onto", "thaw"])]
     to: Option<PathBuf>,
     /// Write one image over this block device or existing file, zeros included. What is there is lost
     #[arg(long, value_name = "DEVICE", conflicts_with = "to")]
@@ -51,6 +53,10 @@ pub struct Options {
     /// Wait in the end until everything is on disk
     #[arg(long)]
     sync: bool,
+    /// Ask the storage to make what lies in a cold class readable for so many days, and restore once all of it is;
+    /// until then, say how much is and end with exit code 3
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    thaw: Option<u32>,
 }
 
 /// What happens where a file exists already.
@@ -114,6 +120,14 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let reader = Arc::new(ChunkReader::new(repository)?);
     let wanted = wanted(&snapshot, &options.paths)?;
+    if let Some(days) = options.thaw {
+        let thawing = thaw::request(&reader, &snapshot, &wanted, days)?;
+        let has_target = options.to.is_some() || options.onto.is_some();
+        if !thawing.is_ready() || !has_target {
+            output::result(global, &thawing, thaw::words);
+            return Ok(if thawing.is_ready() { Exit::Done } else { Exit::Incomplete });
+        }
+    }
     let report = match (&options.onto, &options.to) {
         (Some(device), _) => onto(global, options, &reader, &snapshot, &wanted, device)?,
         (None, Some(directory)) => {

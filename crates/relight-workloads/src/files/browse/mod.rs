@@ -1,7 +1,7 @@
 //! A snapshot as people see it: one folder with a folder for each tree and a file for each other archive.
 //!
-//! The tree `etc` is `/etc/…`, the image `disk` is `/disk.img`, a stream is `/NAME`. A path may also be the one that
-//! a tree or image was saved from (`/srv/www/index.html` for what is `/www/index.html` in the snapshot).
+//! The tree `etc` is `etc/…`, the image `disk` is `disk.img`, a stream is `NAME`. A path that begins with a slash may
+//! also be the one that a tree or image was saved from (`/srv/www/index.html` for `www/index.html` in the snapshot).
 
 mod kind;
 mod path;
@@ -103,13 +103,19 @@ impl View {
         self.snapshot.archives.iter().filter(move |archive| !of_tree(archive.kind))
     }
 
-    /// What is at `path`: as people see the snapshot, else where it was when it was saved. None if there is nothing.
+    /// What is at `path`. With a slash in front it is taken for the path that something was saved from, and else, or if
+    /// there is no such, for a path from the root of the snapshot. None if there is nothing.
     ///
     /// # Errors
     /// [`WorkloadError::Refused`] for a path with `..`, which leads out of what it is looked up in.
     pub fn find(&self, path: &[u8]) -> Result<Option<Place<'_>>> {
         let parts = components(path)?;
         let Some((first, rest)) = parts.split_first() else { return Ok(Some(Place::Root)) };
+        if path.first() == Some(&b'/') {
+            if let Some(place) = self.find_original(&parts)? {
+                return Ok(Some(place));
+            }
+        }
         if let Some(tree) = self.trees.iter().find(|tree| tree.name.as_bytes() == *first) {
             if let Some(place) = tree.find(rest)? {
                 return Ok(Some(place));
@@ -120,7 +126,7 @@ impl View {
                 return Ok(Some(Place::Archive(archive)));
             }
         }
-        if path.first() == Some(&b'/') { self.find_original(&parts) } else { Ok(None) }
+        Ok(None)
     }
 
     /// As [`View::find`], with an error that says what there is.
@@ -140,10 +146,10 @@ impl View {
     /// The names in the root, each with where it was saved from if that is another path.
     fn names(&self) -> Vec<String> {
         let tree = |tree: &TreeView| match &tree.path {
-            Some(path) if *path != format!("/{}", tree.name) => format!("/{} ({path})", tree.name),
-            _ => format!("/{}", tree.name),
+            Some(path) if *path != format!("/{}", tree.name) => format!("{} ({path})", tree.name),
+            _ => tree.name.clone(),
         };
-        let archives = self.archives().map(|archive| format!("/{}", archive.name));
+        let archives = self.archives().map(|archive| archive.name.clone());
         self.trees.iter().map(tree).chain(archives).collect()
     }
 

@@ -22,7 +22,7 @@ use crate::image;
 /// A difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The path in the snapshot, beginning with a slash.
+    /// The path in the snapshot, without a slash in front.
     pub path: Vec<u8>,
     /// What is there (in the right snapshot, unless it was removed).
     pub kind: Kind,
@@ -152,12 +152,12 @@ impl Comparison<'_> {
         if left.metadata.root == right.metadata.root && (same_contents || !self.options.contents) {
             return Ok(());
         }
-        let path = format!("/{}", right.name).into_bytes();
+        let path = right.name.clone().into_bytes();
         self.entries((left, &left.root()?), (right, &right.root()?), &path)
     }
 
     fn whole_tree(&mut self, tree: &TreeView, change: Change) -> Result<()> {
-        let path = format!("/{}", tree.name).into_bytes();
+        let path = tree.name.clone().into_bytes();
         self.whole(tree, &tree.root()?, &path, &change)
     }
 
@@ -210,8 +210,7 @@ impl Comparison<'_> {
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
         };
-        let path = format!("/{}", shown.name);
-        self.tell(path.as_bytes(), kind_of(shown), change)
+        self.tell(shown.name.as_bytes(), kind_of(shown), change)
     }
 }
 
@@ -237,8 +236,7 @@ pub fn kind_of(archive: &Archive) -> Kind {
 }
 
 fn in_snapshot(tree: &TreeView, path: &[u8]) -> Vec<u8> {
-    let root = format!("/{}", tree.name).into_bytes();
-    super::browse::join(&root, path)
+    super::browse::join(tree.name.as_bytes(), path)
 }
 
 /// Which attributes differ. The times of folders count like those of files.
@@ -263,4 +261,22 @@ fn sorted(metadata: &Metadata) -> Vec<&(Vec<u8>, Vec<u8>)> {
     let mut xattrs: Vec<_> = metadata.xattrs.iter().collect();
     xattrs.sort_unstable();
     xattrs
+}
+
+impl std::fmt::Display for Attribute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Group => "group",
+            Self::ModificationTime => "modification time",
+            Self::Flags => "flags",
+            Self::Xattrs => "extended attributes",
+            Self::Acl => "ACL",
+            Self::Capabilities => "capabilities",
+            Self::Project => "project id",
+            Self::Target => "target",
+            Self::Device => "device",
+        })
+    }
 }

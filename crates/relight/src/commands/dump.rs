@@ -1,0 +1,163 @@
+//! `relight dump`: writes something of a snapshot to standard output or a file.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use clap::{Args, ValueEnum};
+use relight_pxar::EntryKind;
+use relight_repo::read::ChunkReader;
+use relight_workloads::files::browse::{Place, View, printable};
+use relight_workloads::files::export::{self, Format};
+
+use crate::context::Global;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::progress::Meter;
+use crate::shown::bytes;
+use crate::{cancel, output, target};
+
+/// Options of `dump`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Short id, `latest`, or WORKLOAD@TIME
+    snapshot: String,
+    /// A file, folder, image or stream in it; `/` is all of it
+    path: OsString,
+    /// A folder becomes an archive of this format; with it, a single file as well
+    #[arg(long, value_enum)]
+    format: Option<Archive>,
+    /// Write to this new file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// The format of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Archive {
+    /// POSIX tar with all metadata
+    Tar,
+    /// Zip
+    Zip,
+}
+
+/// Writes it.
+pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    let repository = global.open()?;
+    let snapshot = target::snapshot(&repository, &options.snapshot)?;
+    let view = View::new(Arc::new(ChunkReader::new(repository)?), snapshot);
+    let place = view.at(bytes(&options.path))?;
+    let format = match options.format {
+        Some(Archive::Tar) => Some(Format::Tar),
+        Some(Archive::Zip) => Some(Format::Zip),
+        None => is_folder(&place).then_some(Format::Tar),
+    };
+    let done = Arc::new(AtomicU64::new(0));
+    let label = printable(bytes(&options.path));
+    let meter = |total| Meter::start(global, done.clone(), total, move || label.clone());
+    if let Some(path) = &options.output {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = made.map_err(Failure::io(format!("make {}", path.display())))?;
+        let meter = meter(size(&view, &place));
+        let written = write(global, &view, &place, format, &mut file, &done)
+            .and_then(|exit| file.sync_all().map(|()| exit).map_err(Failure::io(format!("write {}", path.display()))));
+        drop(meter);
+        if written.is_err() {
+            // Half a file under its final name would look like a whole one.
+            let _ = std::fs::remove_file(path);
+        }
+        return written;
+    }
+    let terminal = io::stdout().is_terminal();
+    if terminal && (format.is_some() || matches!(place, Place::Archive(_))) {
+        return Err(binary());
+    }
+    // Not locked for good: a progress line shares the terminal only where this goes elsewhere.
+    let mut out = Guarded { out: raw_stdout()?, text_only: terminal, refused: false };
+    let meter = (!terminal).then(|| meter(size(&view, &place)));
+    let written = write(global, &view, &place, format, &mut out, &done);
+    drop(meter);
+    if out.refused { Err(binary()) } else { written }
+}
+
+fn write(
+    global: &Global,
+    view: &View,
+    place: &Place<'_>,
+    format: Option<Format>,
+    out: &mut dyn Write,
+    done: &AtomicU64,
+) -> Result<Exit> {
+    let cancelled = cancel::flag();
+    let Some(format) = format else {
+        export::content(view, place, out, done, &cancelled)?;
+        return Ok(Exit::Done);
+    };
+    let report = export::export(view, place, format, out, done, &cancelled)?;
+    for (path, kind) in report.left_out.iter().take(20) {
+        output::remark(global, &format!("left out: {} (a {kind} has no place in this format)", printable(path)));
+    }
+    if let Some(more) = report.left_out.len().checked_sub(20).filter(|more| *more > 0) {
+        output::remark(global, &format!("and {more} more"));
+    }
+    Ok(if report.left_out.is_empty() { Exit::Done } else { Exit::Incomplete })
+}
+
+fn is_folder(place: &Place<'_>) -> bool {
+    match place {
+        Place::Root => true,
+        Place::Entry { node, .. } => matches!(node.kind(), EntryKind::Directory),
+        Place::Archive(_) => false,
+    }
+}
+
+/// Bytes of content, where that is known at once.
+fn size(view: &View, place: &Place<'_>) -> u64 {
+    match place {
+        Place::Archive(archive) => archive.root.size,
+        Place::Root => view.trees().iter().map(|tree| tree.payload.root.size).sum(),
+        Place::Entry { node, .. } => match node.kind() {
+            EntryKind::File { size, .. } => size,
+            _ => 0,
+        },
+    }
+}
+
+fn binary() -> Failure {
+    Failure::Usage(
+        "this is binary data, which would garble the terminal: send it to a program or name a file with --output".into(),
+    )
+}
+
+/// Standard output without the buffer that cuts at lines.
+fn raw_stdout() -> Result<File> {
+    let copied = rustix::io::dup(io::stdout());
+    Ok(copied.map_err(|error| Failure::Io("open standard output".into(), error.into()))?.into())
+}
+
+/// Lets binary data through unless it goes to a terminal.
+struct Guarded {
+    out: File,
+    text_only: bool,
+    refused: bool,
+}
+
+impl Write for Guarded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let harmless = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\n' | b'\r' | b'\t');
+        if self.text_only && !bytes.iter().all(harmless) {
+            self.refused = true;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+

@@ -1,0 +1,350 @@
+//! `relight key`: who can open a repository.
+
+mod recovery;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use relight_keys::{KeyFile, Opened, Passphrase, Provider, SystemEntropy, WrapId, WrapInfo};
+use relight_repo::storage::Storage;
+use relight_repo::{RepoError, keyring};
+use serde::Serialize;
+
+use crate::context::Global;
+use crate::credentials::{KeyOptions, prompt_new};
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::{output, shown};
+
+/// What to do with the keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the keys that open the repository. Needs none of them
+    List,
+    /// Add a passphrase or key file
+    Add(AddOptions),
+    /// Make a recovery key for the safe: text and QR code to print
+    Recovery(recovery::Options),
+    /// Prove that the given keys open the repository
+    Test,
+    /// Take access away from a key
+    Remove(RemoveOptions),
+    /// Make a new data key, which everything new is sealed under
+    Rotate,
+}
+
+/// Options of `key add`.
+#[derive(Debug, Args)]
+pub struct AddOptions {
+    /// What to call it
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// File whose first line is the new passphrase; without it or a key file, a prompt asks for it
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
+    new_password_file: Option<PathBuf>,
+    /// Key file to add; made if there is none of that name
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+}
+
+/// Options of `key remove`.
+#[derive(Debug, Args)]
+pub struct RemoveOptions {
+    /// Its id, as `key list` shows it
+    id: String,
+    /// Also make a new data key, so that whoever kept the old ones cannot read what is saved from now on
+    #[arg(long)]
+    rotate: bool,
+}
+
+/// Does it.
+pub fn run(global: &Global, command: &Command) -> Result<Exit> {
+    match command {
+        Command::List => list(global),
+        Command::Add(options) => add(global, options),
+        Command::Recovery(options) => recovery::run(global, options),
+        Command::Test => test(global),
+        Command::Remove(options) => remove(global, options),
+        Command::Rotate => rotate(global),
+    }
+}
+
+/// A key in the list.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    kind: String,
+    label: String,
+    created: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    #[serde(skip)]
+    when: Option<Timestamp>,
+}
+
+impl Row {
+    fn of(info: &WrapInfo) -> Self {
+        let when = Timestamp::from_second(info.created).ok();
+        Self {
+            id: info.id.to_string(),
+            kind: info.kind.clone(),
+            label: info.label.clone(),
+            created: when.map_or_else(|| info.created.to_string(), |when| when.to_string()),
+            fingerprint: info.parameters.get("fingerprint").and_then(|value| value.as_str()).map(String::from),
+            when,
+        }
+    }
+}
+
+fn list(global: &Global) -> Result<Exit> {
+    let storage = global.storage()?;
+    let ring = keyring::wraps(&*storage)?;
+    let rows: Vec<Row> = ring.wraps().map(Row::of).collect();
+    output::result(global, &rows, |rows, out| {
+        let heading = ["ID", "KIND", "CREATED", "FINGERPRINT", "LABEL"].map(String::from).to_vec();
+        let row = |row: &Row| {
+            let created = row.when.map_or_else(|| row.created.clone(), shown::local);
+            let fingerprint = row.fingerprint.clone().unwrap_or_else(|| "-".into());
+            vec![row.id.clone(), row.kind.clone(), created, fingerprint, row.label.clone()]
+        };
+        let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(row)).collect();
+        output::table(&rows, &[], out);
+    });
+    Ok(Exit::Done)
+}
+
+/// The storage and its keyring, opened with the key that was given.
+fn unlock(global: &Global) -> Result<(Arc<dyn Storage>, Opened)> {
+    let storage = global.storage()?;
+    if !keyring::is_repository(&*storage)? {
+        return Err(RepoError::NotARepository { location: storage.location() }.into());
+    }
+    let opened = keyring::unlock(&*storage, &*global.keys.provider()?)?;
+    Ok((storage, opened))
+}
+
+/// Gives a provider access.
+fn enrol(storage: &dyn Storage, opened: &Opened, provider: &dyn Provider, label: &str) -> Result<WrapId> {
+    let now = Timestamp::now();
+    // A key that is known by its fingerprint has access once and not twice; a passphrase has none.
+    let is_same = |info: &&WrapInfo| {
+        info.kind == provider.kind()
+            && info.parameters.get("fingerprint").is_some()
+            && matches!(provider.unlock(&info.parameters), Ok(Some(_)))
+    };
+    if let Some(info) = opened.wraps().find(is_same) {
+        return Err(Failure::Usage(format!(
+            "{} opens the repository already: id {} ({}); nothing was changed",
+            provider.name(),
+            info.id,
+            info.label
+        )));
+    }
+    let mut added = None;
+    keyring::change(storage, opened, now, |change| {
+        added = Some(change.add_wrap(provider, label, now.as_second(), &mut SystemEntropy)?);
+        Ok(())
+    })?;
+    added.ok_or_else(|| Failure::Usage("no key was added".into()))
+}
+
+#[derive(Serialize)]
+struct Added {
+    id: String,
+    kind: String,
+    label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made: Option<String>,
+}
+
+fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
+    let usage = |error: relight_keys::ProviderError| Failure::Usage(error.to_string());
+    let (storage, opened) = unlock(global)?;
+    let mut made = None;
+    let provider: Box<dyn Provider> = match (&options.new_password_file, &options.new_key_file) {
+        (Some(path), _) => {
+            let passphrase = Passphrase::read_file(path).map_err(usage)?;
+            passphrase.check_new().map_err(usage)?;
+            Box::new(passphrase)
+        }
+        (None, Some(path)) if path.exists() => Box::new(KeyFile::read(path).map_err(usage)?),
+        (None, Some(path)) => {
+            let key = KeyFile::generate(&mut SystemEntropy).map_err(usage)?;
+            key.create(path).map_err(usage)?;
+            made = Some(path);
+            Box::new(key)
+        }
+        (None, None) => Box::new(prompt_new("New passphrase (at least 12 characters): ")?),
+    };
+    let label = options.label.clone().unwrap_or_else(|| provider.kind().to_string());
+    let id = enrol(&*storage, &opened, &*provider, &label).inspect_err(|_| {
+        if let Some(path) = made {
+            // A key file that opens nothing would only confuse.
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
+    let added = Added {
+        id: id.to_string(),
+        kind: provider.kind().to_string(),
+        label,
+        made: made.map(|path| path.display().to_string()),
+    };
+    output::result(global, &added, |added, out| {
+        out.push_str(&format!("Added {} ({}) with id {}.\n", added.kind, added.label, added.id));
+        if let Some(path) = &added.made {
+            out.push_str(&format!("Made {path}. Keep a copy away from this machine and from the repository.\n"));
+        }
+    });
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Tested {
+    key: String,
+    opens: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    /// Data keys that it gives.
+    data_keys: usize,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// Tries each key that was given by itself.
+fn test(global: &Global) -> Result<Exit> {
+    let storage = global.storage()?;
+    if !keyring::is_repository(&*storage)? {
+        return Err(RepoError::NotARepository { location: storage.location() }.into());
+    }
+    let single = |password_file: &Option<PathBuf>, key_file: &Option<PathBuf>, recovery: &Option<PathBuf>| KeyOptions {
+        password_file: password_file.clone(),
+        key_file: key_file.clone(),
+        recovery_key_file: recovery.clone(),
+    };
+    let keys = &global.keys;
+    let mut candidates = Vec::new();
+    if keys.password_file.is_some() {
+        candidates.push(single(&keys.password_file, &None, &None));
+    }
+    if keys.key_file.is_some() {
+        candidates.push(single(&None, &keys.key_file, &None));
+    }
+    if keys.recovery_key_file.is_some() {
+        candidates.push(single(&None, &None, &keys.recovery_key_file));
+    }
+    if candidates.is_empty() {
+        candidates.push(KeyOptions::default());
+    }
+    let mut tested = Vec::new();
+    for candidate in candidates {
+        let provider = candidate.provider()?;
+        tested.push(match keyring::unlock(&*storage, &*provider) {
+            Ok(opened) => {
+                let info = opened.wraps().find(|info| info.id == opened.opened_by());
+                Tested {
+                    key: provider.name(),
+                    opens: true,
+                    id: Some(opened.opened_by().to_string()),
+                    label: info.map(|info| info.label.clone()),
+                    data_keys: opened.keys().ids().count(),
+                    problem: (!opened.is_newest()).then(|| {
+                        "a newer keyring does not know this key: it opens what was saved before, and cannot be used to \
+                         save"
+                            .into()
+                    }),
+                }
+            }
+            Err(error) => Tested {
+                key: provider.name(),
+                opens: false,
+                id: None,
+                label: None,
+                data_keys: 0,
+                problem: Some(error.to_string()),
+            },
+        });
+    }
+    output::result(global, &tested, |tested, out| {
+        for one in tested {
+            match (&one.id, &one.label) {
+                (Some(id), label) => out.push_str(&format!(
+                    "{} opens the repository: id {id}{}, {}.\n",
+                    one.key,
+                    label.as_ref().map_or_else(String::new, |label| format!(" ({label})")),
+                    if one.data_keys == 1 { "1 data key".into() } else { format!("{} data keys", one.data_keys) }
+                )),
+                _ => out.push_str(&format!("{} does NOT open the repository.\n", one.key)),
+            }
+            if let Some(problem) = &one.problem {
+                out.push_str(&format!("  {problem}\n"));
+            }
+        }
+    });
+    let good = tested.iter().all(|one| one.opens && one.problem.is_none());
+    Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+#[derive(Serialize)]
+struct Changed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_data_key: Option<String>,
+}
+
+fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
+    let id: WrapId = options.id.parse().map_err(|_| {
+        Failure::Usage(format!("{:?} is no key's id; `relight key list` shows them", options.id))
+    })?;
+    let (storage, opened) = unlock(global)?;
+    // Whoever removes a key must hold another one, and this proves it.
+    if opened.opened_by() == id && opened.wraps().len() > 1 {
+        return Err(Failure::Usage(format!(
+            "{id} is the key that was used just now; open the repository with another one to remove it, which proves \
+             that you have one. Nothing was changed"
+        )));
+    }
+    let now = Timestamp::now();
+    let mut new_data_key = None;
+    keyring::change(&*storage, &opened, now, |change| {
+        change.remove_wrap(id)?;
+        if options.rotate {
+            new_data_key = Some(change.rotate(now.as_second(), &mut SystemEntropy)?.to_string());
+        }
+        Ok(())
+    })?;
+    let changed = Changed { removed: Some(id.to_string()), new_data_key };
+    output::result(global, &changed, |changed, out| {
+        out.push_str(&format!("Key {id} opens the repository no more.\n"));
+        match &changed.new_data_key {
+            Some(key) => out.push_str(&format!("What is saved from now on is sealed under the new data key {key}.\n")),
+            None => out.push_str(
+                "Whoever had it may have kept the data keys: `relight key rotate` protects what is saved from now on.\n",
+            ),
+        }
+        out.push_str("Take away that person's access to the storage, too.\n");
+    });
+    Ok(Exit::Done)
+}
+
+fn rotate(global: &Global) -> Result<Exit> {
+    let (storage, opened) = unlock(global)?;
+    let now = Timestamp::now();
+    let mut new = None;
+    keyring::change(&*storage, &opened, now, |change| {
+        new = Some(change.rotate(now.as_second(), &mut SystemEntropy)?.to_string());
+        Ok(())
+    })?;
+    let changed = Changed { removed: None, new_data_key: new };
+    output::result(global, &changed, |changed, out| {
+        let key = changed.new_data_key.as_deref().unwrap_or_default();
+        out.push_str(&format!("What is saved from now on is sealed under the new data key {key}.\n"));
+        out.push_str("What is there stays readable under the old one.\n");
+    });
+    Ok(Exit::Done)
+}
