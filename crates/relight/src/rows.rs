@@ -44,11 +44,6 @@ impl Rows {
         self.count += 1;
     }
 
-    /// How many rows there were.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Whether nobody reads any more, so that looking for more is in vain.
     pub fn is_closed(&self) -> bool {
         self.closed
