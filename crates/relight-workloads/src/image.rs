@@ -18,6 +18,9 @@ use crate::error::{Result, WorkloadError};
 /// Ending of an image's archive.
 pub const IMAGE: &str = ".img";
 
+/// Why an image whose end went away while it was read gives no snapshot.
+const SHORTER: &str = "it became shorter while it was read; leave its size alone and try again";
+
 /// A failed action on a file.
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> WorkloadError + 'a {
     move |source| WorkloadError::Io { action, path: path.to_path_buf(), source }
@@ -69,7 +72,7 @@ pub fn back_up(
         let read = move |buffer: &mut [u8]| {
             file.read_exact_at(buffer, at).map_err(|error| {
                 let why = match error.kind() {
-                    io::ErrorKind::UnexpectedEof => "it became shorter while it was read; try again".to_string(),
+                    io::ErrorKind::UnexpectedEof => SHORTER.to_string(),
                     _ => error.to_string(),
                 };
                 io::Error::new(error.kind(), format!("{} at byte {at}: {why}", shown.display()))
@@ -77,6 +80,10 @@ pub fn back_up(
         };
         writer.push_read(length as usize, Box::new(read))?;
         done.fetch_add(length, Ordering::Relaxed);
+    }
+    // What is behind the end looks like a hole: zeros would stand for what was cut off.
+    if size_of(&file).map_err(failed("find the size of", path))? < size {
+        return Err(failed("read", path)(io::Error::new(io::ErrorKind::UnexpectedEof, SHORTER)));
     }
     Ok(writer.finish()?)
 }

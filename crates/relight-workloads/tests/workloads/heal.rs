@@ -80,7 +80,7 @@ fn each_data_pack_that_is_lost() {
 #[test]
 fn all_metadata_packs_lost() {
     let (mut lab, root, first) = saved();
-    for pack in packs(&lab, "metadata") {
+    for pack in packs(&lab, "meta") {
         fs::remove_file(pack).unwrap();
     }
     assert!(!lab.verify().is_restorable());
