@@ -21,7 +21,6 @@ use crate::snapshot::{Archive, Snapshot, SnapshotSpec};
 use crate::storage::StorageError;
 use crate::tree::{Piece, Root, TreeReader};
 
-
 /// Attribute that names the repository a copy came from first.
 pub const ORIGIN_REPOSITORY: &str = "origin.repository";
 /// Attribute that names the snapshot there.

@@ -27,7 +27,10 @@ pub(crate) fn longest_lock(repository: &Repository) -> Result<Option<Millis>> {
     let (snapshots, _) = repository.snapshots()?;
     let now = repository.now();
     let promised = snapshots.iter().filter_map(|snapshot| snapshot.retain_until);
-    Ok(promised.filter(|until| *until > now).max().map(|until| until.as_millisecond()))
+    Ok(promised
+        .filter(|until| *until > now)
+        .max()
+        .map(|until| until.as_millisecond()))
 }
 
 /// Extends the lock of every pack that the snapshot needs, before it is published: the lock of a chunk is never

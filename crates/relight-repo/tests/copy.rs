@@ -20,7 +20,13 @@ fn place() -> Place {
 
 fn run(source: &Arc<Repository>, target: &Arc<Repository>) -> CopyReport {
     let snapshots = source.snapshots().unwrap().0;
-    copy(source, target, &snapshots, Control::quiet(&AtomicBool::new(false))).unwrap()
+    copy(
+        source,
+        target,
+        &snapshots,
+        Control::quiet(&AtomicBool::new(false)),
+    )
+    .unwrap()
 }
 
 /// A snapshot with everything that a copy has to keep.
@@ -39,7 +45,13 @@ fn rich(repository: &Arc<Repository>) -> (Snapshot, Vec<(&'static str, Vec<u8>)>
     let mut writer = session.archive("meta", ArchiveKind::PxarMetadata).unwrap();
     writer.write(&meta).unwrap();
     archives.push(writer.finish().unwrap());
-    archives.push(session.archive("empty", ArchiveKind::Blob).unwrap().finish().unwrap());
+    archives.push(
+        session
+            .archive("empty", ArchiveKind::Blob)
+            .unwrap()
+            .finish()
+            .unwrap(),
+    );
     let spec = SnapshotSpec {
         workload: "vm/1".into(),
         time: Some("2024-05-06T07:08:09.123456789Z".parse().unwrap()),
@@ -49,7 +61,10 @@ fn rich(repository: &Arc<Repository>) -> (Snapshot, Vec<(&'static str, Vec<u8>)>
         ..SnapshotSpec::default()
     };
     let snapshot = session.publish(spec, archives).unwrap();
-    (snapshot, vec![("disk", image), ("meta", meta), ("empty", Vec::new())])
+    (
+        snapshot,
+        vec![("disk", image), ("meta", meta), ("empty", Vec::new())],
+    )
 }
 
 #[test]
@@ -57,17 +72,37 @@ fn a_copy_is_the_same_and_is_made_once() {
     let (here, there, third) = (place(), place(), place());
     let source = here.open().unwrap();
     let (first, archives) = rich(&source);
-    source.set_marks(first.id, &Marks { protected: true, notes: "keep".into() }).unwrap();
+    source
+        .set_marks(
+            first.id,
+            &Marks {
+                protected: true,
+                notes: "keep".into(),
+            },
+        )
+        .unwrap();
     let target = there.open().unwrap();
     let report = run(&source, &target);
-    assert_eq!((report.copied.len(), report.skipped.len(), report.failed.len()), (1, 0, 0));
+    assert_eq!(
+        (report.copied.len(), report.skipped.len(), report.failed.len()),
+        (1, 0, 0)
+    );
     let copied = target.snapshot(report.copied[0].target).unwrap();
     for (name, bytes) in &archives {
-        assert!(read_back(&target, copied.archive(name).unwrap()).unwrap() == *bytes, "{name}");
+        assert!(
+            read_back(&target, copied.archive(name).unwrap()).unwrap() == *bytes,
+            "{name}"
+        );
     }
     assert_eq!(copied.archives, first.archives, "equal cuts give equal lists");
-    assert_eq!((&copied.workload, copied.time, &copied.host), (&first.workload, first.time, &first.host));
-    assert_eq!((&copied.incomplete, &copied.attributes["guest"]), (&first.incomplete, &"web".to_string()));
+    assert_eq!(
+        (&copied.workload, copied.time, &copied.host),
+        (&first.workload, first.time, &first.host)
+    );
+    assert_eq!(
+        (&copied.incomplete, &copied.attributes["guest"]),
+        (&first.incomplete, &"web".to_string())
+    );
     assert_eq!(copied.attributes[ORIGIN_SNAPSHOT], first.id.to_string());
     assert!(target.marks(copied.id).unwrap().protected);
 
@@ -98,7 +133,12 @@ fn only_what_is_lacking_is_read() {
     let data = |operation: &relight_repo::storage::fault::Operation| {
         operation.kind == Kind::GetRange && operation.key.starts_with("packs/data/")
     };
-    let read: u64 = watched.log().iter().filter(|operation| data(operation)).map(|operation| operation.bytes).sum();
+    let read: u64 = watched
+        .log()
+        .iter()
+        .filter(|operation| data(operation))
+        .map(|operation| operation.bytes)
+        .sum();
     assert!(read < 9 << 20, "{read}");
     let copied = target.snapshot(report.copied[0].target).unwrap();
     assert!(read_back(&target, &copied.archives[0]).unwrap() == bytes);
@@ -112,7 +152,9 @@ fn a_damaged_snapshot_is_not_copied_and_stops_no_other() {
     let listed = here.storage.list("packs/data/").unwrap();
     let mut bytes = here.storage.get(&listed[0].key).unwrap();
     bytes[1000] ^= 1;
-    here.storage.put(&listed[0].key, &[&bytes], &Default::default()).unwrap();
+    here.storage
+        .put(&listed[0].key, &[&bytes], &Default::default())
+        .unwrap();
     let good = back_up(&source, "host/b", &[("x", &content(52, 3_000_000))]).unwrap();
     let target = there.open().unwrap();
     let report = run(&source, &target);
@@ -142,7 +184,16 @@ fn cancelled_it_goes_on_where_it_was() {
     }
     let stop = StopAt(AtomicBool::new(false), Default::default());
     let snapshots = source.snapshots().unwrap().0;
-    let report = copy(&source, &target, &snapshots, Control { cancelled: &stop.0, progress: &stop }).unwrap();
+    let report = copy(
+        &source,
+        &target,
+        &snapshots,
+        Control {
+            cancelled: &stop.0,
+            progress: &stop,
+        },
+    )
+    .unwrap();
     assert!(report.cancelled && report.copied.is_empty());
     assert!(target.snapshot_ids().unwrap().is_empty());
     let report = run(&source, &there.open().unwrap());

@@ -26,7 +26,6 @@ use crate::session::announce::Presence;
 use crate::storage::{PutOptions, Storage, StorageError};
 use crate::verify::Damage;
 
-
 /// A pack whose table of contents could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptPack {
@@ -135,7 +134,9 @@ impl Rebuild<'_> {
             mentioned: HashSet::new(),
         });
         let unread = self.read_all(&packs, &growing)?;
-        let mut growing = growing.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut growing = growing
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         self.keep(&old, &packs, &states, unread, &mut growing)?;
         let rest = std::mem::take(&mut growing.segment);
         self.store(rest, &mut growing)?;
@@ -154,7 +155,9 @@ impl Rebuild<'_> {
         growing: &Mutex<Growing<'_>>,
     ) -> Result<HashMap<PackId, RepoError>> {
         let list: Vec<_> = packs.iter().collect();
-        self.control.progress.begin("reading tables of contents", Unit::Items, list.len() as u64);
+        self.control
+            .progress
+            .begin("reading tables of contents", Unit::Items, list.len() as u64);
         let next = AtomicUsize::new(0);
         let unread = Mutex::new(HashMap::new());
         let failure: Mutex<Option<RepoError>> = Mutex::new(None);
@@ -175,9 +178,14 @@ impl Rebuild<'_> {
                 });
             }
         });
-        match failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        match failure
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        {
             Some(error) => Err(error),
-            None => Ok(unread.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())),
+            None => Ok(unread
+                .into_inner()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())),
         }
     }
 
@@ -194,14 +202,19 @@ impl Rebuild<'_> {
         let storage = repository.storage();
         match read_toc(storage, repository.id(), repository.keys(), kind, id, size) {
             Ok((header, records)) => {
-                let line = PackLine { id, kind, key: header.key, size };
+                let line = PackLine {
+                    id,
+                    kind,
+                    key: header.key,
+                    size,
+                };
                 let mut growing = growing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 self.add(line, &records, &mut growing)
             }
             // A service that is down would make an index that knows nothing.
-            Err(RepoError::Storage(error @ (StorageError::Unavailable { .. } | StorageError::Denied { .. }))) => {
-                Err(error.into())
-            }
+            Err(RepoError::Storage(
+                error @ (StorageError::Unavailable { .. } | StorageError::Denied { .. }),
+            )) => Err(error.into()),
             Err(error) => {
                 let mut unread = unread.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 unread.insert(id, error);

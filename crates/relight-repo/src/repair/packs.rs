@@ -58,7 +58,11 @@ pub struct PackReport {
 ///
 /// # Errors
 /// Where storage is not available or full. What was repaired until then is repaired.
-pub fn packs(repository: &Arc<Repository>, options: &PackOptions, control: Control<'_>) -> Result<PackReport> {
+pub fn packs(
+    repository: &Arc<Repository>,
+    options: &PackOptions,
+    control: Control<'_>,
+) -> Result<PackReport> {
     let mut report = PackReport::default();
     let survey = Survey::take(repository)?;
     let suspects = survey.suspect_packs();
@@ -72,7 +76,9 @@ pub fn packs(repository: &Arc<Repository>, options: &PackOptions, control: Contr
         .copied()
         .collect();
     let total = wanted.len() as u64;
-    control.progress.begin("rebuilding packs from parity", Unit::Items, total);
+    control
+        .progress
+        .begin("rebuilding packs from parity", Unit::Items, total);
     for pack in &wanted {
         control.check()?;
         rebuild(repository, &pack.line, &mut report)?;

@@ -204,8 +204,11 @@ fn choose_packs(
         Scope::Everything => all.filter(|pack| is_odd(pack) || is_due(pack)).copied().collect(),
         Scope::Structure => all.filter(|pack| is_odd(pack)).copied().collect(),
         Scope::Packs(packs) => {
-            let is_named = |pack: &Candidate| packs.contains(&pack.line.id) || suspects.contains(&pack.line.id);
-            all.filter(|pack| is_odd(pack) || is_named(pack)).copied().collect()
+            let is_named =
+                |pack: &Candidate| packs.contains(&pack.line.id) || suspects.contains(&pack.line.id);
+            all.filter(|pack| is_odd(pack) || is_named(pack))
+                .copied()
+                .collect()
         }
         Scope::Share(runs) => {
             let total: u64 = survey.packs.iter().filter_map(|pack| pack.size).sum();
