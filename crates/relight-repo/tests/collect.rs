@@ -588,23 +588,35 @@ fn a_damaged_chunk_in_a_half_used_pack_keeps_the_pack() {
     let world = World::new();
     let repository = world.open();
     let first = back_up(&repository, &(0..40).collect::<Vec<_>>()).unwrap();
+    let before = world.keys("packs/data/");
     back_up(&repository, &every_third(100)).unwrap();
     repository.forget(first.id).unwrap();
     // Every pack of the first backup is damaged in the first chunk of it.
-    let before = world.keys("packs/data/");
     for key in &before {
         world.storage.tamper(key, |bytes| bytes[100] ^= 1);
     }
-    let report = run(&repository, &at_once()).unwrap();
+    let options = CollectOptions {
+        max_waste: 0,
+        ..at_once()
+    };
+    let report = run(&repository, &options).unwrap();
     assert!(report.unreadable > 0, "{report:?}");
     for _ in 0..2 {
-        run(&repository, &at_once()).unwrap();
+        run(&repository, &options).unwrap();
     }
     let after = world.keys("packs/data/");
     assert!(
         before.iter().any(|key| after.contains(key)),
         "it may be repaired yet"
     );
+    // The next backup stores what is damaged again, and that heals the older one, too.
+    let again = back_up(&world.open(), &every_third(100)).unwrap();
+    assert!(again.figures.new_chunks > 0, "{:?}", again.figures);
+    for _ in 0..3 {
+        run(&world.open(), &at_once()).unwrap();
+    }
+    assert_eq!(world.check().len(), 2);
+    world.empty_out();
 }
 
 #[test]

@@ -53,16 +53,18 @@ fn scenario(world: &World, process: &FaultStorage, known: &mut Known) -> Result<
     Ok(())
 }
 
-fn crash(number: u64, moment: Moment) {
+/// Crashes at this operation. False if there were fewer: threads make the number of them vary.
+fn crash(number: u64, moment: Moment) -> bool {
     let world = World::new();
     let process = world.process();
     process.crash_at(number, moment);
     let mut known = Known::default();
     let ended = scenario(&world, &process, &mut known);
-    assert!(
-        ended.is_err() && process.is_crashed(),
-        "operation {number}: {ended:?}"
-    );
+    if !process.is_crashed() {
+        return false;
+    }
+    // What comes after the work, ending the lease and the announcement, may fail without anybody being told.
+    drop(ended);
 
     // Another machine looks at what is left, at once.
     let visible = world.check();
@@ -87,6 +89,7 @@ fn crash(number: u64, moment: Moment) {
         "operation {number}"
     );
     world.empty_out();
+    true
 }
 
 /// Every operation whose number leaves this rest when it is divided by four: four tests run side by side.
@@ -98,12 +101,13 @@ fn every_fourth(rest: u64) {
     world.empty_out();
     let operations = process.operations();
     assert!(operations > 100);
-    // Threads make the number vary a little: the last few may not come.
-    for number in (1..operations - 4).filter(|number| number % 4 == rest) {
+    let mut missed = 0;
+    for number in (1..=operations).filter(|number| number % 4 == rest) {
         for moment in [Moment::Before, Moment::After] {
-            crash(number, moment);
+            missed += u64::from(!crash(number, moment));
         }
     }
+    assert!(missed * 8 < operations, "{missed} of {operations}");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Pack {
     pub listed: bool,
     /// Not in storage, though nothing says that it was deleted.
     pub lost: bool,
+    /// A verification did not find it, and nothing has taken that back yet.
+    pub doubtful: bool,
 }
 
 /// What lies in a pack.
@@ -150,12 +152,15 @@ impl Atlas {
             modified,
             listed,
             lost,
+            doubtful: self.suspects.lost.contains(&line.id),
         })
     }
 
-    fn is_suspect(&self, id: &ChunkId, pack: &PackId) -> bool {
-        let suspects = &self.suspects.corrupt;
-        !suspects.is_empty() && suspects.get(id).is_some_and(|packs| packs.contains(pack))
+    /// Whether a verification found that the chunk cannot be read there.
+    fn is_suspect(&self, id: &ChunkId, pack: &Pack) -> bool {
+        let corrupt = &self.suspects.corrupt;
+        let known = |packs: &Vec<PackId>| packs.contains(&pack.line.id);
+        pack.doubtful || (!corrupt.is_empty() && corrupt.get(id).is_some_and(known))
     }
 
     /// The place where a chunk is to be kept, the same for the same input: not damaged, not condemned, in the newest
@@ -173,7 +178,7 @@ impl Atlas {
                     entry: at as u32,
                 };
                 let rank = (
-                    self.is_suspect(id, &pack.line.id),
+                    self.is_suspect(id, pack),
                     pack.state,
                     Reverse(pack.modified),
                     pack.line.id,
@@ -225,7 +230,7 @@ impl Atlas {
             if live {
                 weight.live += 1;
                 weight.live_bytes += stored;
-                weight.hurt |= self.is_suspect(&entry.record.id, &self.packs[pack as usize].line.id);
+                weight.hurt |= self.is_suspect(&entry.record.id, &self.packs[pack as usize]);
             }
         });
         weights

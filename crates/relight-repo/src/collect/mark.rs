@@ -20,8 +20,11 @@ use crate::tree::{Node, Root};
 const MOST: u64 = 4 << 20;
 /// Two nodes are fetched together if what lies between them is not more than this.
 const GAP: u64 = 64 << 10;
-/// Chunks that each thread remembers as marked: neighbouring versions of a node share nearly all of theirs.
-const REMEMBERED: usize = 1 << 16;
+/// Chunks that are remembered as marked (8 MiB of them), so that they need not be looked up again: the versions of a node
+/// share nearly all of theirs.
+const REMEMBERED: usize = 1 << 18;
+/// Parts of what is remembered; each has a lock of its own.
+const SHARDS: usize = 1 << 10;
 
 /// What could not be found or read.
 #[derive(Debug, Default)]
@@ -51,6 +54,25 @@ pub(super) struct Marker<'a> {
     threads: usize,
 }
 
+/// Chunks that were marked lately.
+struct Remembered(Box<[Mutex<[ChunkId; REMEMBERED / SHARDS]>]>);
+
+impl Remembered {
+    fn new() -> Self {
+        let shard = || Mutex::new([ChunkId::ZEROS; REMEMBERED / SHARDS]);
+        Self((0..SHARDS).map(|_| shard()).collect())
+    }
+
+    /// Whether it is among them; if not, it is from now on.
+    fn has(&self, id: &ChunkId) -> bool {
+        let place = u32::from_le_bytes([id.0[28], id.0[29], id.0[30], id.0[31]]) as usize % REMEMBERED;
+        let mut shard = self.0[place % SHARDS]
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::replace(&mut shard[place / SHARDS], *id) == *id
+    }
+}
+
 /// One request: nodes that lie near each other in one pack.
 struct Fetch {
     pack: u32,
@@ -69,7 +91,7 @@ struct Harvest {
 struct Worker<'a, 'b> {
     marker: &'b Marker<'a>,
     level: u8,
-    remembered: Vec<ChunkId>,
+    remembered: &'b Remembered,
     harvest: Harvest,
     decoder: Decoder,
     sealed: Vec<u8>,
@@ -126,11 +148,12 @@ impl<'a> Marker<'a> {
             .begin("read chunk lists", Unit::Items, nodes.len() as u64);
         let fetches = self.plan(nodes);
         let next = AtomicUsize::new(0);
+        let remembered = Remembered::new();
         let outcome = Mutex::new(Ok(Harvest::default()));
         std::thread::scope(|scope| {
             for _ in 0..self.threads.min(fetches.len()) {
                 scope.spawn(|| {
-                    let result = self.work(level, &fetches, &next);
+                    let result = self.work(level, &fetches, &next, &remembered);
                     let mut outcome = outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     match (&mut *outcome, result) {
                         (Ok(all), Ok(mut harvest)) => {
@@ -180,11 +203,17 @@ impl<'a> Marker<'a> {
         fetches
     }
 
-    fn work(&self, level: u8, fetches: &[Fetch], next: &AtomicUsize) -> Result<Harvest> {
+    fn work(
+        &self,
+        level: u8,
+        fetches: &[Fetch],
+        next: &AtomicUsize,
+        remembered: &Remembered,
+    ) -> Result<Harvest> {
         let mut worker = Worker {
             marker: self,
             level,
-            remembered: vec![ChunkId::ZEROS; REMEMBERED],
+            remembered,
             harvest: Harvest::default(),
             decoder: Decoder::new().map_err(RepoError::Source)?,
             sealed: Vec::new(),
@@ -248,11 +277,7 @@ impl Worker<'_, '_> {
     fn take(&mut self, node: &Node) {
         for child in &node.children {
             let id = child.id;
-            if id == ChunkId::ZEROS {
-                continue;
-            }
-            let slot = u16::from_le_bytes([id.0[30], id.0[31]]) as usize;
-            if self.remembered[slot] == id {
+            if id == ChunkId::ZEROS || self.remembered.has(&id) {
                 continue;
             }
             let Some(place) = self.marker.atlas.choose(&id) else {
@@ -263,7 +288,6 @@ impl Worker<'_, '_> {
             if self.level > 1 && self.marker.atlas.enter(place) {
                 self.harvest.next.push(place);
             }
-            self.remembered[slot] = id;
         }
     }
 }

@@ -11,7 +11,7 @@ use super::mark::is_damage;
 use super::pass::Pass;
 use crate::control::Unit;
 use crate::error::{RepoError, Result};
-use crate::id::{PackId, SegmentId};
+use crate::id::{ChunkId, PackId, SegmentId};
 use crate::index::segment::MAX_ENTRIES;
 use crate::index::{PackLine, Segment};
 use crate::pack::codec::Decoder;
@@ -19,6 +19,7 @@ use crate::pack::format::{MAX_CHUNK, TAG};
 use crate::pack::reader::PackOpener;
 use crate::pack::{self, PackBuffer, PackBuilder, PackKind, Record};
 use crate::storage::{PutOptions, StorageError};
+use crate::suspects;
 
 /// A request covers at most this much.
 const MOST: u64 = 8 << 20;
@@ -52,6 +53,7 @@ struct Filled {
     segment: Segment,
     emptied: Vec<u32>,
     unreadable: Vec<u32>,
+    corrupt: Vec<(PackId, Vec<ChunkId>)>,
 }
 
 impl Pass<'_> {
@@ -107,6 +109,15 @@ impl Pass<'_> {
                 report.written.add(pack.size);
             }
             self.store_segments(filled.segment)?;
+            if !filled.corrupt.is_empty() {
+                // The next backup stores it again.
+                let record = suspects::Record {
+                    time: self.repository.now(),
+                    corrupt: filled.corrupt,
+                    ..suspects::Record::default()
+                };
+                suspects::store(self.repository.vault(), &record)?;
+            }
             report.unreadable += filled.unreadable.len() as u64;
             kept.extend(
                 filled
@@ -163,6 +174,7 @@ impl Pass<'_> {
             segment: Segment::default(),
             emptied: Vec::new(),
             unreadable: Vec::new(),
+            corrupt: Vec::new(),
         }));
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -181,6 +193,7 @@ impl Pass<'_> {
                                 }));
                             all.emptied.extend(filled.emptied);
                             all.unreadable.extend(filled.unreadable);
+                            all.corrupt.extend(filled.corrupt);
                         }
                         (Ok(_), Err(error)) => {
                             *outcome = Err(error);
@@ -206,7 +219,7 @@ impl Pass<'_> {
             sealed: Vec::new(),
             scratch: Vec::new(),
         };
-        let (mut emptied, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut emptied, mut unreadable, mut corrupt) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             self.control.check()?;
             self.control.progress.advance(1);
@@ -214,9 +227,15 @@ impl Pass<'_> {
                 Ok(()) => emptied.push(source.number),
                 Err(error)
                     if is_damage(&error)
-                        || matches!(error, RepoError::Storage(StorageError::Cold { .. })) =>
+                        || matches!(
+                            error,
+                            RepoError::KeyMissing { .. } | RepoError::Storage(StorageError::Cold { .. })
+                        ) =>
                 {
                     tracing::warn!(pack = %source.line.id, %error, "a pack cannot be rewritten; it is left alone");
+                    if let RepoError::ChunkCorrupt { chunk, pack } = error {
+                        corrupt.push((pack, vec![chunk]));
+                    }
                     unreadable.push(source.number);
                 }
                 Err(error) => return Err(error),
@@ -230,6 +249,7 @@ impl Pass<'_> {
             segment: filler.segment,
             emptied,
             unreadable,
+            corrupt,
         })
     }
 }

@@ -340,3 +340,61 @@ impl IndexFile {
         Self::open(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use relight_keys::KeyId;
+
+    use super::*;
+    use crate::id::PackId;
+    use crate::pack::{Codec, PackKind, Record};
+
+    fn entry(id: ChunkId, offset: u32) -> Entry {
+        let record = Record {
+            id,
+            offset,
+            stored: 100,
+            raw: 84,
+            codec: Codec::Plain,
+        };
+        Entry { pack: 0, record }
+    }
+
+    /// Digests, and identities that somebody made up to lie close together.
+    fn id() -> impl Strategy<Value = ChunkId> {
+        let digest = any::<u64>().prop_map(|number| ChunkId::of(&number.to_le_bytes()));
+        let close = (any::<u8>(), any::<u8>()).prop_map(|(first, last)| {
+            let mut id = ChunkId([0x77; 32]);
+            (id.0[7], id.0[31]) = (first, last);
+            id
+        });
+        prop_oneof![digest, close]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_entry_is_found_and_no_other(
+            mut ids in proptest::collection::vec(id(), 0..3000),
+            others in proptest::collection::vec(id(), 0..200),
+        ) {
+            ids.sort_unstable();
+            let directory = tempfile::tempdir().unwrap();
+            let pack = PackLine {
+                id: PackId([1; 16]),
+                kind: PackKind::Data,
+                key: KeyId(1),
+                size: 1,
+            };
+            let entries = ids.iter().enumerate().map(|(at, id)| entry(*id, at as u32));
+            let path = directory.path().join("file.idx");
+            let file = IndexFile::write(&path, &[], &[pack], ids.len(), entries).unwrap();
+            for id in ids.iter().chain(&others) {
+                let wanted: Vec<u32> = (0..ids.len()).filter(|at| ids[*at] == *id).map(|at| at as u32).collect();
+                let found: Vec<u32> = file.find(id).map(|(entry, _)| entry.record.offset).collect();
+                prop_assert_eq!(found, wanted);
+            }
+        }
+    }
+}
