@@ -23,7 +23,11 @@ const SHORTER: &str = "it became shorter while it was read; leave its size alone
 
 /// A failed action on a file.
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> WorkloadError + 'a {
-    move |source| WorkloadError::Io { action, path: path.to_path_buf(), source }
+    move |source| WorkloadError::Io {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 /// Size of a file or block device in bytes.
@@ -34,7 +38,10 @@ fn size_of(file: &File) -> io::Result<u64> {
     } else if meta.is_file() {
         Ok(meta.len())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a block device"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a file nor a block device",
+        ))
     }
 }
 
@@ -61,7 +68,11 @@ pub fn back_up(
         let length = chunk.min(size - at);
         // Only whole chunks of a hole are left out; the rest of it is read as zeros.
         let data = next_data(&file, at, size);
-        let hole = if data >= size { size - at } else { (data - at) / chunk * chunk };
+        let hole = if data >= size {
+            size - at
+        } else {
+            (data - at) / chunk * chunk
+        };
         if hole >= length {
             writer.push_zeros(hole)?;
             done.fetch_add(hole, Ordering::Relaxed);
@@ -83,7 +94,10 @@ pub fn back_up(
     }
     // What is behind the end looks like a hole: zeros would stand for what was cut off.
     if size_of(&file).map_err(failed("find the size of", path))? < size {
-        return Err(failed("read", path)(io::Error::new(io::ErrorKind::UnexpectedEof, SHORTER)));
+        return Err(failed("read", path)(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            SHORTER,
+        )));
     }
     Ok(writer.finish()?)
 }
@@ -146,14 +160,21 @@ pub fn restore(
     let write = |piece: relight_repo::tree::Piece, content: Scan<'_>| {
         let written = match content {
             Scan::Data(bytes) => file.write_all_at(bytes, piece.offset).and_then(|()| {
-                if after.check { compare(&file, bytes, piece.offset) } else { Ok(()) }
+                if after.check {
+                    compare(&file, bytes, piece.offset)
+                } else {
+                    Ok(())
+                }
             }),
             Scan::Zeros if target == Target::NewFile => Ok(()),
             Scan::Zeros => zero(&file, piece.offset, piece.length),
         };
         done.fetch_add(piece.length, Ordering::Relaxed);
         written.map_err(|source| {
-            RepoError::Source(io::Error::new(source.kind(), format!("write {}: {source}", path.display())))
+            RepoError::Source(io::Error::new(
+                source.kind(),
+                format!("write {}: {source}", path.display()),
+            ))
         })
     };
     let restored = scan(reader, archive.root, cancelled, &write);
@@ -178,7 +199,9 @@ fn compare(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let back = &mut back[..part.len()];
         file.read_exact_at(back, at)?;
         if back != part {
-            return Err(io::Error::other(format!("what was written at byte {at} reads back different")));
+            return Err(io::Error::other(format!(
+                "what was written at byte {at} reads back different"
+            )));
         }
         at += part.len() as u64;
     }

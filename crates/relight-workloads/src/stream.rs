@@ -56,9 +56,9 @@ pub fn restore(
             Some(content) => target.write_all(&content),
             None => {
                 let parts = (0..piece.length).step_by(zeros.len());
-                parts.map(|at| (piece.length - at).min(zeros.len() as u64) as usize).try_for_each(|count| {
-                    target.write_all(&zeros[..count])
-                })
+                parts
+                    .map(|at| (piece.length - at).min(zeros.len() as u64) as usize)
+                    .try_for_each(|count| target.write_all(&zeros[..count]))
             }
         };
         written.map_err(RepoError::Source)?;

@@ -60,7 +60,9 @@ pub fn back_up(
     for source in sources {
         let path = source.path.display().to_string();
         let earlier = parent.and_then(|snapshot| previous(snapshot, source));
-        let reuse = earlier.as_ref().map(|tree| Reuse::new(&reader, tree.payload.root));
+        let reuse = earlier
+            .as_ref()
+            .map(|tree| Reuse::new(&reader, tree.payload.root));
         let previous = match earlier.and_then(|tree| Some((tree.metadata, tree.stat?))) {
             Some((metadata, stat)) => Some(Previous {
                 metadata: Box::new(archive_read(&reader, metadata.root)?),
@@ -75,7 +77,10 @@ pub fn back_up(
         attributes.insert(live_attribute(&source.name), report.bytes.to_string());
         attributes.insert(files_attribute(&source.name), report.counts.files.to_string());
         attributes.insert(links_attribute(&source.name), report.counts.hardlinks.to_string());
-        reports.push(TreeReport { source: source.clone(), report });
+        reports.push(TreeReport {
+            source: source.clone(),
+            report,
+        });
     }
     Ok((archives, attributes, reports))
 }
@@ -86,7 +91,9 @@ fn previous<'a>(parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
     let tree = trees(parent).into_iter().find(|tree| tree.path == Some(&path))?;
     let number = |attribute: String| parent.attributes.get(&attribute)?.parse::<u64>().ok();
     // Each file has a header in the payload, which counts in trees of many empty ones.
-    let headers = number(files_attribute(tree.name)).unwrap_or(0).saturating_mul(HEADER_SIZE);
+    let headers = number(files_attribute(tree.name))
+        .unwrap_or(0)
+        .saturating_mul(HEADER_SIZE);
     let live = number(live_attribute(tree.name))?.saturating_add(headers);
     // With so much padding it is better to read everything once: what is unchanged is found again by its content.
     let padded = tree.payload.root.size > PADDING_FROM && tree.payload.root.size / PADDING > live;

@@ -34,7 +34,12 @@ impl ReadAt for RandomArchive {
 
 /// Reads an archive from front to back with read-ahead.
 pub fn archive_read(reader: &Arc<ChunkReader>, root: Root) -> Result<impl Read + Send + 'static + use<>> {
-    Ok(Sequential { stream: PieceStream::new(reader, root, 0)?, content: None, at: 0, zeros: 0 })
+    Ok(Sequential {
+        stream: PieceStream::new(reader, root, 0)?,
+        content: None,
+        at: 0,
+        zeros: 0,
+    })
 }
 
 struct Sequential {

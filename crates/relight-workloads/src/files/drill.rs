@@ -67,8 +67,15 @@ pub fn drill(
     let restored_in = began.elapsed();
 
     // Only root can give files to others: without, the owner is known to differ.
-    let ignore = if rustix::process::geteuid().is_root() { Vec::new() } else { vec![Part::Owner] };
-    let options = CompareOptions { ignore, ..CompareOptions::default() };
+    let ignore = if rustix::process::geteuid().is_root() {
+        Vec::new()
+    } else {
+        vec![Part::Owner]
+    };
+    let options = CompareOptions {
+        ignore,
+        ..CompareOptions::default()
+    };
     let compared = compare_trees(sandbox, source, &options, &progress, cancelled).map_err(|error| {
         use relight_pxar::fs::compare::CompareError;
         match error {

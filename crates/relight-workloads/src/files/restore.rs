@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use relight_pxar::fs::extract::{
     ArchiveSource, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
@@ -68,7 +68,9 @@ pub struct TreeArchive {
 type Cold = Arc<Mutex<Option<(String, String)>>>;
 
 fn cold_of(cold: &Cold) -> Option<(String, String)> {
-    cold.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    cold.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .clone()
 }
 
 impl TreeArchive {
@@ -90,7 +92,9 @@ impl TreeArchive {
 
 impl ArchiveSource for TreeArchive {
     fn metadata(&self) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(archive_read(&self.reader, self.metadata).map_err(into_io)?))
+        Ok(Box::new(
+            archive_read(&self.reader, self.metadata).map_err(into_io)?,
+        ))
     }
 
     fn content(&self) -> io::Result<Box<dyn ContentSource + '_>> {
@@ -126,7 +130,10 @@ impl Payload {
         if let Some((piece, content)) = self.current.as_ref().filter(|(piece, _)| holds(piece)) {
             return Ok((*piece, content.clone()));
         }
-        let end = self.current.as_ref().map_or(0, |(piece, _)| piece.offset + piece.length);
+        let end = self
+            .current
+            .as_ref()
+            .map_or(0, |(piece, _)| piece.offset + piece.length);
         if (end..end + GAP).contains(&at) {
             self.in_order += 1;
         } else {
@@ -137,7 +144,9 @@ impl Payload {
             self.stream = Some(PieceStream::new(&self.reader, self.root, at)?);
         }
         let found = match &mut self.stream {
-            Some(stream) => stream.find(|item| item.as_ref().map_or(true, |(piece, _)| holds(piece))).transpose()?,
+            Some(stream) => stream
+                .find(|item| item.as_ref().map_or(true, |(piece, _)| holds(piece)))
+                .transpose()?,
             None => self.single(at)?,
         };
         let found = found.ok_or_else(|| RepoError::Damaged {
@@ -154,7 +163,11 @@ impl Payload {
 }
 
 impl ContentSource for Payload {
-    fn read(&mut self, range: Range<u64>, take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>) -> io::Result<()> {
+    fn read(
+        &mut self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         if let Some((key, location)) = cold_of(&self.cold) {
             // All of it has to be thawed first: asking for every single file would only take time.
             return Err(into_io(StorageError::Cold { key, location }.into()));

@@ -49,7 +49,13 @@ impl<'a> Reuse<'a> {
     /// Of the payload `root`.
     pub fn new(reader: &'a ChunkReader, root: Root) -> Self {
         let pieces = TreeReader::new(reader, root, 0).inspect_err(warn).ok();
-        Self { reader, root, pieces, last: None, run: None }
+        Self {
+            reader,
+            root,
+            pieces,
+            last: None,
+            run: None,
+        }
     }
 
     /// Something else was written: what is taken over next begins anew.
@@ -68,16 +74,24 @@ impl<'a> Reuse<'a> {
         }
         const LOST: Taken = Taken::Lost { cut: None };
         if run.is_none() {
-            let Some(first) = self.find(old.start) else { return Ok(LOST) };
+            let Some(first) = self.find(old.start) else {
+                return Ok(LOST);
+            };
             let new_start = writer.position();
             if writer.push_known(first.id, first.length)? {
-                run = Some(Run { old_start: first.offset, old_end: first.offset + first.length, new_start });
+                run = Some(Run {
+                    old_start: first.offset,
+                    old_end: first.offset + first.length,
+                    new_start,
+                });
             }
         }
         self.run = None;
         let Some(mut run) = run else { return Ok(LOST) };
         while run.old_end < old.end {
-            let Some(piece) = self.next().filter(|piece| piece.offset == run.old_end) else { return Ok(LOST) };
+            let Some(piece) = self.next().filter(|piece| piece.offset == run.old_end) else {
+                return Ok(LOST);
+            };
             if !writer.push_known(piece.id, piece.length)? {
                 return Ok(LOST);
             }
@@ -93,14 +107,20 @@ impl<'a> Reuse<'a> {
             return None;
         }
         let index = self.reader.repository().index();
-        let is_lost = |piece: &Piece| {
-            piece.id != relight_repo::ChunkId::ZEROS && index.writable(&piece.id).is_none()
+        let is_lost =
+            |piece: &Piece| piece.id != relight_repo::ChunkId::ZEROS && index.writable(&piece.id).is_none();
+        let pieces = self
+            .pieces
+            .as_ref()
+            .and_then(|_| TreeReader::new(self.reader, self.root, from).ok());
+        let Some(pieces) = pieces else {
+            return Some(Taken::Lost { cut: None });
         };
-        let pieces = self.pieces.as_ref().and_then(|_| TreeReader::new(self.reader, self.root, from).ok());
-        let Some(pieces) = pieces else { return Some(Taken::Lost { cut: None }) };
         let (mut lost, mut end) = (false, from);
         for piece in pieces {
-            let Ok(piece) = piece.inspect_err(warn) else { return Some(Taken::Lost { cut: None }) };
+            let Ok(piece) = piece.inspect_err(warn) else {
+                return Some(Taken::Lost { cut: None });
+            };
             if piece.offset >= old.end {
                 break;
             }

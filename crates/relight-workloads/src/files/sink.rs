@@ -48,7 +48,11 @@ impl<'a> SessionSink<'a> {
 
     /// Ends the archives.
     pub fn finish(self) -> Result<[Archive; 3]> {
-        Ok([self.metadata.finish()?, self.payload.finish()?, self.stat.finish()?])
+        Ok([
+            self.metadata.finish()?,
+            self.payload.finish()?,
+            self.stat.finish()?,
+        ])
     }
 
     fn interrupt(&mut self) {
@@ -139,7 +143,10 @@ impl ArchiveSink for SessionSink<'_> {
                 result => break result.map_err(PayloadError::Read)?,
             }
         };
-        let advanced = self.payload.advance(count).and_then(|()| self.written(count as u64));
+        let advanced = self
+            .payload
+            .advance(count)
+            .and_then(|()| self.written(count as u64));
         advanced.map_err(|error| PayloadError::Sink(into_io(error)))?;
         Ok(count)
     }
@@ -151,7 +158,9 @@ impl ArchiveSink for SessionSink<'_> {
 
     fn reuse_payload(&mut self, old: Range<u64>) -> io::Result<Option<u64>> {
         self.cut_due = None;
-        let Some(reuse) = &mut self.reuse else { return Ok(None) };
+        let Some(reuse) = &mut self.reuse else {
+            return Ok(None);
+        };
         match reuse.take(&mut self.payload, old).map_err(into_io)? {
             Taken::At(place) => Ok(Some(place)),
             Taken::Lost { cut } => {

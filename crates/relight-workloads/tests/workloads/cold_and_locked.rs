@@ -31,7 +31,12 @@ fn collect_all(lab: &Lab) -> relight_repo::collect::Report {
 }
 
 fn keys(storage: &MemoryStorage, prefix: &str) -> Vec<String> {
-    storage.list(prefix).unwrap().into_iter().map(|object| object.key).collect()
+    storage
+        .list(prefix)
+        .unwrap()
+        .into_iter()
+        .map(|object| object.key)
+        .collect()
 }
 
 #[test]
@@ -59,20 +64,32 @@ fn locks_cover_all_that_a_snapshot_needs_and_outlast_it() {
     let (second, reports) = lab.save_trees(&[("tree", &root)], Some(&first), Some(late));
     assert!(reports[0].unchanged_files > 0);
     // The content of the first snapshot is needed by the second: its lock is as long now.
-    let data: Vec<_> = early.iter().filter(|key| key.starts_with("packs/data/")).collect();
+    let data: Vec<_> = early
+        .iter()
+        .filter(|key| key.starts_with("packs/data/"))
+        .collect();
     assert!(!data.is_empty());
     for key in data {
         assert_eq!(storage.retained_until(key), Some(late.as_millisecond()), "{key}");
     }
     let manifest = |snapshot: &Snapshot| Snapshot::key(snapshot.id);
-    assert_eq!(storage.retained_until(&manifest(&second)), Some(late.as_millisecond()));
+    assert_eq!(
+        storage.retained_until(&manifest(&second)),
+        Some(late.as_millisecond())
+    );
     // A later snapshot that promises less shortens nothing, one that promises nothing locks nothing.
     lab.save_trees(&[("tree", &root)], Some(&second), Some(soon));
     lab.save_trees(&[("tree", &root)], Some(&second), None);
-    assert_eq!(storage.retained_until(&manifest(&second)), Some(late.as_millisecond()));
+    assert_eq!(
+        storage.retained_until(&manifest(&second)),
+        Some(late.as_millisecond())
+    );
 
     let refused = lab.repository.forget(second.id).unwrap_err();
-    assert!(matches!(refused, RepoError::Storage(StorageError::Locked { .. })), "{refused}");
+    assert!(
+        matches!(refused, RepoError::Storage(StorageError::Locked { .. })),
+        "{refused}"
+    );
     lab.assert_tree(&second, "tree", &root);
 
     // When the lock of the manifests is over, they can be forgotten; packs that are still locked outlast them.
@@ -114,7 +131,10 @@ fn a_locked_pack_that_nobody_needs_waits_for_the_end_of_its_lock() {
     let before = keys(&storage, "packs/");
     let until = Timestamp::now() + SignedDuration::from_hours(24 * 10);
     let (first, _) = lab.save_trees(&[("tree", &root)], None, Some(until));
-    let locked: Vec<_> = keys(&storage, "packs/").into_iter().filter(|key| !before.contains(key)).collect();
+    let locked: Vec<_> = keys(&storage, "packs/")
+        .into_iter()
+        .filter(|key| !before.contains(key))
+        .collect();
     assert!(!locked.is_empty());
     assert!(lab.repository.forget(first.id).is_err());
     // Whoever has the storage's own tools could take the manifest away only after its lock; say it is damaged away.
@@ -157,7 +177,10 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     settle();
     let (first, _) = lab.save_tree(&root, None);
     for object in storage.list("").unwrap() {
-        let wanted = object.key.starts_with("packs/data/").then(|| "GLACIER".to_string());
+        let wanted = object
+            .key
+            .starts_with("packs/data/")
+            .then(|| "GLACIER".to_string());
         assert_eq!(storage.class_of(&object.key), wanted, "{}", object.key);
     }
 
@@ -182,7 +205,10 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     let target = lab.path("restored");
     let refused = lab.try_restore_tree(&second, "tree", &target).unwrap_err();
     assert!(
-        matches!(&refused, WorkloadError::Repo(RepoError::Storage(StorageError::Cold { .. }))),
+        matches!(
+            &refused,
+            WorkloadError::Repo(RepoError::Storage(StorageError::Cold { .. }))
+        ),
         "{refused}"
     );
     assert!(refused.to_string().contains("--thaw"), "{refused}");
@@ -204,7 +230,10 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     let all = [all];
     let asked = thaw::request(&reader, &all, DAY, quiet).unwrap();
     assert!(asked.packs > 1, "{asked:?}");
-    assert_eq!((asked.ready, asked.in_progress, asked.missing), (0, asked.packs, 0));
+    assert_eq!(
+        (asked.ready, asked.in_progress, asked.missing),
+        (0, asked.packs, 0)
+    );
     storage.advance(Duration::from_secs(6 * 3600));
     let ready = thaw::request(&reader, &all, DAY, quiet).unwrap();
     assert_eq!((ready.ready, ready.in_progress), (asked.packs, 0));

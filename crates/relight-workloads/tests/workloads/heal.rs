@@ -42,7 +42,11 @@ fn heal(lab: &mut Lab, root: &std::path::Path, first: &Snapshot, at_most: u64) {
     let (second, report) = lab.save_tree(root, Some(first));
     println!("{} of {} bytes were read again", report.bytes_read, report.bytes);
     assert!(report.bytes_read > 0, "what is damaged is read again");
-    assert!(report.bytes_read <= at_most, "{} bytes were read", report.bytes_read);
+    assert!(
+        report.bytes_read <= at_most,
+        "{} bytes were read",
+        report.bytes_read
+    );
     lab.reopen();
     lab.assert_tree(&second, "tree", root);
     lab.assert_tree(first, "tree", root);
@@ -87,7 +91,11 @@ fn all_metadata_packs_lost() {
     lab.reopen();
     let (second, report) = lab.save_tree(&root, Some(&first));
     assert_eq!(report.bytes_read, report.bytes, "nothing is known of it any more");
-    assert!(second.figures.added < 8 << 20, "its contents are: {:?}", second.figures);
+    assert!(
+        second.figures.added < 8 << 20,
+        "its contents are: {:?}",
+        second.figures
+    );
     lab.reopen();
     lab.assert_tree(&second, "tree", &root);
 }
@@ -101,6 +109,11 @@ fn a_chunk_that_is_lost_unnoticed_ends_no_backup() {
     let (second, _) = lab.save_tree(&root, Some(&first));
     let found = lab.verify();
     assert!(!found.is_restorable());
-    assert!(found.affected.iter().any(|affected| affected.snapshot == second.id));
+    assert!(
+        found
+            .affected
+            .iter()
+            .any(|affected| affected.snapshot == second.id)
+    );
     heal(&mut lab, &root, &second, u64::MAX);
 }

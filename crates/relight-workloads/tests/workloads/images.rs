@@ -19,7 +19,8 @@ fn restored(lab: &Lab, image: &Path) -> PathBuf {
     let snapshot = lab.save_image(image).unwrap();
     let target = image.with_extension("restored");
     let _ = fs::remove_file(&target);
-    lab.restore_image(&snapshot.archives[0], &target, Target::NewFile).unwrap();
+    lab.restore_image(&snapshot.archives[0], &target, Target::NewFile)
+        .unwrap();
     target
 }
 
@@ -30,7 +31,10 @@ fn odd_sizes() {
         let image = lab.path("image");
         fs::write(&image, noise(size + 1, size as usize)).unwrap();
         let back = restored(&lab, &image);
-        assert!(fs::read(&back).unwrap() == fs::read(&image).unwrap(), "{size} bytes");
+        assert!(
+            fs::read(&back).unwrap() == fs::read(&image).unwrap(),
+            "{size} bytes"
+        );
     }
 }
 
@@ -49,14 +53,25 @@ fn holes_cost_nothing_and_stay_holes() {
     // Data in the midst of holes: smaller than a chunk, over the edge of two, at an odd end.
     let file = OpenOptions::new().write(true).open(&image).unwrap();
     file.set_len((10 << 30) + 12_345).unwrap();
-    for (at, length) in [(5 * CHUNK + 8192, 4096), (100 * CHUNK - 4096, 8192), (2_500 * CHUNK, CHUNK)] {
+    for (at, length) in [
+        (5 * CHUNK + 8192, 4096),
+        (100 * CHUNK - 4096, 8192),
+        (2_500 * CHUNK, CHUNK),
+    ] {
         file.write_all_at(&noise(at, length as usize), at).unwrap();
     }
     let back = restored(&lab, &image);
     let (wanted, found) = (File::open(&image).unwrap(), File::open(&back).unwrap());
     assert_eq!(found.metadata().unwrap().len(), (10 << 30) + 12_345);
     assert!(found.metadata().unwrap().blocks() * 512 < 64 << 20);
-    for at in [4 * CHUNK, 5 * CHUNK, 99 * CHUNK, 100 * CHUNK, 2_499 * CHUNK, 2_500 * CHUNK] {
+    for at in [
+        4 * CHUNK,
+        5 * CHUNK,
+        99 * CHUNK,
+        100 * CHUNK,
+        2_499 * CHUNK,
+        2_500 * CHUNK,
+    ] {
         let (mut first, mut second) = (vec![0; 2 * IMAGE_CHUNK], vec![1; 2 * IMAGE_CHUNK]);
         wanted.read_exact_at(&mut first, at).unwrap();
         found.read_exact_at(&mut second, at).unwrap();
@@ -70,7 +85,8 @@ fn what_was_in_the_target_is_gone() {
     let image = lab.path("image");
     let file = File::create(&image).unwrap();
     file.set_len(10 * CHUNK + 5000).unwrap();
-    file.write_all_at(&noise(1, 300_000), 3 * CHUNK + 100_000).unwrap();
+    file.write_all_at(&noise(1, 300_000), 3 * CHUNK + 100_000)
+        .unwrap();
     file.write_all_at(&noise(2, 100), 10 * CHUNK + 4000).unwrap();
     let snapshot = lab.save_image(&image).unwrap();
     let archive = &snapshot.archives[0];
@@ -81,12 +97,19 @@ fn what_was_in_the_target_is_gone() {
     lab.restore_image(archive, &target, Target::Overwrite).unwrap();
     let found = fs::read(&target).unwrap();
     assert!(found[..wanted.len()] == wanted);
-    assert_eq!(found[wanted.len()..], [0xaa; 7], "what is behind the image is not touched");
+    assert_eq!(
+        found[wanted.len()..],
+        [0xaa; 7],
+        "what is behind the image is not touched"
+    );
 
     fs::write(&target, vec![0xaa; wanted.len() - 1]).unwrap();
     let refused = lab.restore_image(archive, &target, Target::Overwrite);
     assert!(matches!(refused, Err(WorkloadError::Refused(_))), "{refused:?}");
-    assert!(fs::read(&target).unwrap().iter().all(|byte| *byte == 0xaa), "and nothing was written");
+    assert!(
+        fs::read(&target).unwrap().iter().all(|byte| *byte == 0xaa),
+        "and nothing was written"
+    );
     assert!(
         lab.restore_image(archive, &target, Target::NewFile).is_err(),
         "a new file takes the place of none"
@@ -98,7 +121,11 @@ struct Loop(PathBuf);
 
 impl Loop {
     fn over(file: &Path) -> Option<Self> {
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let made = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output()
+            .ok()?;
         let path = String::from_utf8(made.stdout).unwrap();
         made.status.success().then(|| Self(path.trim().into()))
     }
@@ -125,7 +152,8 @@ fn block_devices() {
     };
     let snapshot = lab.save_image(&from.0).unwrap();
     assert_eq!(snapshot.archives[0].root.size, size);
-    lab.restore_image(&snapshot.archives[0], &to.0, Target::Overwrite).unwrap();
+    lab.restore_image(&snapshot.archives[0], &to.0, Target::Overwrite)
+        .unwrap();
     drop((from, to));
     let found = fs::read(&target).unwrap();
     assert!(found[..size as usize] == content);
@@ -148,13 +176,18 @@ fn images_that_grow_and_shrink_store_what_is_new() {
         fs::write(&image, &content).unwrap();
         let snapshot = lab.save_image(&image).unwrap();
         if change > 0 {
-            assert!(snapshot.figures.added <= CHUNK + 4096, "{change}: {:?}", snapshot.figures);
+            assert!(
+                snapshot.figures.added <= CHUNK + 4096,
+                "{change}: {:?}",
+                snapshot.figures
+            );
         }
         snapshots.push((snapshot, content.clone()));
     }
     for (number, (snapshot, wanted)) in snapshots.iter().enumerate() {
         let target = lab.path(&format!("restored {number}"));
-        lab.restore_image(&snapshot.archives[0], &target, Target::NewFile).unwrap();
+        lab.restore_image(&snapshot.archives[0], &target, Target::NewFile)
+            .unwrap();
         assert!(fs::read(&target).unwrap() == *wanted, "{number}");
     }
 }
@@ -171,7 +204,8 @@ fn images_that_change_while_they_are_read() {
             let file = OpenOptions::new().write(true).open(&image).unwrap();
             let mut dice = Dice(7);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                file.write_all_at(&dice.next().to_le_bytes(), dice.below(size - 8)).unwrap();
+                file.write_all_at(&dice.next().to_le_bytes(), dice.below(size - 8))
+                    .unwrap();
                 if dice.below(100) == 0 {
                     file.set_len(size + dice.below(10_000)).unwrap();
                 }
@@ -184,7 +218,8 @@ fn images_that_change_while_they_are_read() {
     // What it holds is some mix, but it is sound.
     assert!(lab.verify().is_clean());
     let target = lab.path("restored");
-    lab.restore_image(&snapshot.archives[0], &target, Target::NewFile).unwrap();
+    lab.restore_image(&snapshot.archives[0], &target, Target::NewFile)
+        .unwrap();
     assert_eq!(target.metadata().unwrap().len(), snapshot.archives[0].root.size);
 }
 
@@ -200,13 +235,21 @@ fn an_image_that_is_cut_short_while_it_is_read_gives_no_snapshot() {
             while done.load(std::sync::atomic::Ordering::Relaxed) < CHUNK {
                 std::thread::yield_now();
             }
-            OpenOptions::new().write(true).open(&image).unwrap().set_len(20 * CHUNK).unwrap();
+            OpenOptions::new()
+                .write(true)
+                .open(&image)
+                .unwrap()
+                .set_len(20 * CHUNK)
+                .unwrap();
         });
         let session = lab.session();
         relight_workloads::image::back_up(&session, "disk", &image, &done, &stop)
     });
     let error = failed.unwrap_err().to_string();
-    assert!(error.contains("became shorter") && error.contains("image"), "{error}");
+    assert!(
+        error.contains("became shorter") && error.contains("image"),
+        "{error}"
+    );
     assert!(lab.repository.snapshot_ids().unwrap().is_empty());
     assert!(lab.storage.list("sessions/").unwrap().is_empty());
 }

@@ -109,7 +109,10 @@ impl Lab {
             ..SnapshotSpec::default()
         };
         let snapshot = session.publish(spec, archives).unwrap();
-        (snapshot, reports.into_iter().map(|report| report.report).collect())
+        (
+            snapshot,
+            reports.into_iter().map(|report| report.report).collect(),
+        )
     }
 
     /// Saves one tree, of which nothing may be missing.

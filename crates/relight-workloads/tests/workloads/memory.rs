@@ -32,7 +32,10 @@ impl Read for Sparse {
         if is_noise {
             let from = (block * 4099 + within) as usize;
             let noise = self.noise[from..from + count].iter();
-            buffer.iter_mut().zip(noise).for_each(|(byte, noise)| *byte = noise ^ (block as u8));
+            buffer
+                .iter_mut()
+                .zip(noise)
+                .for_each(|(byte, noise)| *byte = noise ^ (block as u8));
         } else {
             buffer[..count].fill(0);
         }
@@ -82,7 +85,11 @@ fn memory_is_bounded() {
             .output()
             .unwrap();
         println!("{}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         return;
     }
     let lab = Lab::new();
@@ -92,8 +99,18 @@ fn memory_is_bounded() {
         wanted: source(),
         buffer: vec![0; 64 << 10],
     };
-    stream::restore(&lab.reader(), &snapshot.archives[0], &mut back, &AtomicU64::new(0), &GO_ON).unwrap();
+    stream::restore(
+        &lab.reader(),
+        &snapshot.archives[0],
+        &mut back,
+        &AtomicU64::new(0),
+        &GO_ON,
+    )
+    .unwrap();
     assert_eq!(back.wanted.at, LENGTH);
-    println!("peak: {saved} KiB after the backup, {} KiB after the restore", peak());
+    println!(
+        "peak: {saved} KiB after the backup, {} KiB after the restore",
+        peak()
+    );
     assert!(peak() < MOST, "{} KiB", peak());
 }

@@ -12,7 +12,14 @@ use crate::tree::noise;
 
 fn read_back(lab: &Lab, snapshot: &Snapshot) -> Vec<u8> {
     let mut back = Vec::new();
-    stream::restore(&lab.reader(), &snapshot.archives[0], &mut back, &AtomicU64::new(0), &GO_ON).unwrap();
+    stream::restore(
+        &lab.reader(),
+        &snapshot.archives[0],
+        &mut back,
+        &AtomicU64::new(0),
+        &GO_ON,
+    )
+    .unwrap();
     back
 }
 
@@ -25,7 +32,10 @@ impl Read for Uneven<'_> {
         if self.1 % 7 == 0 {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let count = buffer.len().min(self.0.len()).min(1 + (self.1 >> 12) as usize % 100_000);
+        let count = buffer
+            .len()
+            .min(self.0.len())
+            .min(1 + (self.1 >> 12) as usize % 100_000);
         buffer[..count].copy_from_slice(&self.0[..count]);
         self.0 = &self.0[count..];
         Ok(count)
@@ -57,7 +67,10 @@ struct Broken;
 
 impl Read for Broken {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::Error::new(io::ErrorKind::ConnectionReset, "the guest went away"))
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the guest went away",
+        ))
     }
 }
 
@@ -65,14 +78,23 @@ impl Read for Broken {
 fn a_stream_that_breaks_off_leaves_no_snapshot_and_is_not_in_vain() {
     let mut lab = Lab::new();
     let content = noise(10, 60 << 20);
-    let failed = lab.save_stream(&mut content[..50 << 20].chain(Broken)).unwrap_err();
-    assert!(matches!(failed, WorkloadError::Repo(RepoError::Source(_))), "{failed}");
+    let failed = lab
+        .save_stream(&mut content[..50 << 20].chain(Broken))
+        .unwrap_err();
+    assert!(
+        matches!(failed, WorkloadError::Repo(RepoError::Source(_))),
+        "{failed}"
+    );
     assert!(failed.to_string().contains("the guest went away"), "{failed}");
     assert!(lab.repository.snapshot_ids().unwrap().is_empty());
     assert!(lab.storage.list("sessions/").unwrap().is_empty());
     lab.reopen();
     let snapshot = lab.save_stream(&mut &content[..]).unwrap();
     println!("{:?}", snapshot.figures);
-    assert!(snapshot.figures.added < 30 << 20, "most was there: {:?}", snapshot.figures);
+    assert!(
+        snapshot.figures.added < 30 << 20,
+        "most was there: {:?}",
+        snapshot.figures
+    );
     assert!(read_back(&lab, &snapshot) == content);
 }

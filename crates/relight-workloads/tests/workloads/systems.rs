@@ -50,7 +50,12 @@ fn system(path: &str, restore: bool) {
     }
     let lab = Lab::new();
     let (snapshot, reports) = lab.save_trees(&[("tree", path)], None, None);
-    println!("{}: {:?} {:?}", path.display(), reports[0].counts, snapshot.figures);
+    println!(
+        "{}: {:?} {:?}",
+        path.display(),
+        reports[0].counts,
+        snapshot.figures
+    );
     let trees = files::trees(&snapshot);
     let options = CompareOptions {
         // Others may add and remove files in it meanwhile.
@@ -67,11 +72,21 @@ fn system(path: &str, restore: bool) {
         let source = files::TreeArchive::new(&lab.reader(), &trees[0]);
         compare_archive(&source, path, &options, &progress, &GO_ON).unwrap()
     };
-    let shown: Vec<_> = compared.differences.iter().take(20).map(ToString::to_string).collect();
+    let shown: Vec<_> = compared
+        .differences
+        .iter()
+        .take(20)
+        .map(ToString::to_string)
+        .collect();
     assert!(compared.is_equal(), "{shown:#?}");
     let (_, reports) = lab.save_trees(&[("tree", path)], Some(&snapshot), None);
     let report = &reports[0];
-    assert!(report.bytes_read <= report.bytes / 100, "{} of {}", report.bytes_read, report.bytes);
+    assert!(
+        report.bytes_read <= report.bytes / 100,
+        "{} of {}",
+        report.bytes_read,
+        report.bytes
+    );
     // The lab goes before the reader's repository does.
     drop(Arc::clone(&lab.repository));
 }
