@@ -22,6 +22,7 @@ mod sealed;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
+pub mod stats;
 pub mod storage;
 mod suspects;
 pub mod thaw;

@@ -136,7 +136,7 @@ struct Request {
 }
 
 /// Reads nodes of one level, by several threads, and hands over each once.
-fn load(
+pub(crate) fn load(
     reader: &ChunkReader,
     ids: Vec<ChunkId>,
     level: u8,
