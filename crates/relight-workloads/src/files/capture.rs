@@ -43,6 +43,9 @@ pub struct TreeReport {
     pub report: CaptureReport,
 }
 
+/// Archives of saved trees, attributes for the snapshot, and how it went with each tree.
+pub type Saved = (Vec<Archive>, BTreeMap<String, String>, Vec<TreeReport>);
+
 /// Saves trees as archives of a session; they become a snapshot when the caller publishes them. Gives the archives,
 /// the attributes that belong to the snapshot, and a report for each tree.
 ///
@@ -54,7 +57,7 @@ pub fn back_up(
     parent: Option<&Snapshot>,
     progress: &Progress,
     cancelled: &AtomicBool,
-) -> Result<(Vec<Archive>, BTreeMap<String, String>, Vec<TreeReport>)> {
+) -> Result<Saved> {
     let reader = Arc::new(ChunkReader::new(session.repository().clone())?);
     let (mut archives, mut attributes, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
     for source in sources {

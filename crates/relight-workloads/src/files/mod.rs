@@ -5,6 +5,7 @@ pub mod browse;
 mod capture;
 pub mod compare;
 mod content;
+pub mod damage;
 pub mod export;
 pub mod find;
 mod drill;
@@ -15,7 +16,7 @@ mod sink;
 
 use std::path::Path;
 
-pub use capture::{TreeReport, TreeSource, back_up};
+pub use capture::{Saved, TreeReport, TreeSource, back_up};
 pub use content::{RandomArchive, archive_read, open_archive};
 pub use drill::{DrillReport, drill};
 pub use ranges::payload_ranges;

@@ -29,7 +29,7 @@ struct Uneven<'a>(&'a [u8], u32);
 impl Read for Uneven<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.1 = self.1.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if self.1 % 7 == 0 {
+        if self.1.is_multiple_of(7) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let count = buffer
