@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use relight_keys::{Opened, Provider};
 use relight_repo::storage::Storage;
 use relight_repo::storage::local::LocalStorage;
 use relight_repo::{OpenOptions, Repository, keyring};
@@ -61,18 +62,33 @@ impl Global {
 
     /// Opens the repository.
     pub fn open(&self) -> Result<Arc<Repository>> {
-        let storage = self.storage()?;
-        if !keyring::is_repository(&*storage)? {
-            // Before a passphrase is asked for.
-            return Err(relight_repo::RepoError::NotARepository { location: storage.location() }.into());
-        }
-        let opened = keyring::unlock(&*storage, &*self.keys.provider()?)?;
+        let (storage, opened) = self.unlock()?;
+        self.open_with(storage, opened.into_keys())
+    }
+
+    /// Its storage and keys.
+    pub fn unlock(&self) -> Result<(Arc<dyn Storage>, Opened)> {
+        unlock(self.storage()?, || self.keys.provider())
+    }
+
+    /// Opens another repository, with keys of its own.
+    pub fn open_other(
+        &self,
+        location: &str,
+        key: impl FnOnce() -> Result<Box<dyn Provider>>,
+    ) -> Result<Arc<Repository>> {
+        let (storage, opened) = unlock(self.storage_at(location, false)?, key)?;
         self.open_with(storage, opened.into_keys())
     }
 
     /// Opens it with keys that were unlocked already.
     pub fn open_with(&self, storage: Arc<dyn Storage>, keys: relight_keys::KeySet) -> Result<Arc<Repository>> {
-        Ok(Arc::new(Repository::open(storage, keys, OpenOptions::new(&self.cache()?))?))
+        Ok(Arc::new(Repository::open(storage, keys, self.open_options()?)?))
+    }
+
+    /// How repositories are opened.
+    pub fn open_options(&self) -> Result<OpenOptions> {
+        Ok(OpenOptions::new(&self.cache()?))
     }
 
     fn cache(&self) -> Result<PathBuf> {
@@ -87,4 +103,16 @@ impl Global {
             None => Err(Failure::Usage("neither HOME nor RELIGHT_CACHE_DIR says where caches may lie".into())),
         }
     }
+}
+
+fn unlock(
+    storage: Arc<dyn Storage>,
+    key: impl FnOnce() -> Result<Box<dyn Provider>>,
+) -> Result<(Arc<dyn Storage>, Opened)> {
+    if !keyring::is_repository(&*storage)? {
+        // Before a passphrase is asked for.
+        return Err(relight_repo::RepoError::NotARepository { location: storage.location() }.into());
+    }
+    let opened = keyring::unlock(&*storage, &*key()?)?;
+    Ok((storage, opened))
 }

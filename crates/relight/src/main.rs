@@ -6,11 +6,13 @@ mod context;
 mod credentials;
 mod exit;
 mod failure;
+mod other;
 mod output;
 mod progress;
 mod rows;
 mod s3;
 mod shown;
+mod steps;
 mod target;
 
 use clap::Parser;

@@ -35,11 +35,26 @@ impl Meter {
         total: u64,
         label: impl Fn() -> String + Send + 'static,
     ) -> Self {
+        Self::drawing(global, done, total, label, line)
+    }
+
+    /// Shows how many things of `total` (0 if that is not known) are done.
+    pub fn counting(global: &Global, done: Arc<AtomicU64>, total: u64, label: &'static str) -> Self {
+        Self::drawing(global, move || done.load(Ordering::Relaxed), total, move || label.to_string(), count_line)
+    }
+
+    fn drawing(
+        global: &Global,
+        done: impl Fn() -> u64 + Send + 'static,
+        total: u64,
+        label: impl Fn() -> String + Send + 'static,
+        line: Line,
+    ) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let shown = !global.quiet && !global.json && std::io::stderr().is_terminal();
         let drawer = shown.then(|| {
             let ended = ended.clone();
-            std::thread::spawn(move || draw(&ended, &done, total, &label))
+            std::thread::spawn(move || draw(&ended, &done, total, &label, line))
         });
         Self { ended, drawer }
     }
@@ -55,7 +70,10 @@ impl Drop for Meter {
     }
 }
 
-fn draw(ended: &AtomicBool, done: &dyn Fn() -> u64, total: u64, label: &dyn Fn() -> String) {
+/// Makes the line of what is done, of how much, at which rate a second, and the label.
+type Line = fn(u64, u64, f64, &str) -> String;
+
+fn draw(ended: &AtomicBool, done: &dyn Fn() -> u64, total: u64, label: &dyn Fn() -> String, line: Line) {
     let began = Instant::now();
     // The rate of the last seconds tells more than that of the whole.
     let (mut marked, mut mark, mut rate) = (began, 0, 0.0);
@@ -89,4 +107,12 @@ fn line(bytes: u64, total: u64, rate: f64, label: &str) -> String {
     let room = 100usize.saturating_sub(line.chars().count() + 2);
     let short: String = label.chars().filter(|char| !char.is_control()).take(room).collect();
     line + "  " + &short
+}
+
+fn count_line(done: u64, total: u64, _: f64, label: &str) -> String {
+    match (done, total) {
+        (0, 0) => format!("{label} …"),
+        (done, 0) => format!("{label}: {done}"),
+        (done, total) => format!("{label}: {done} of {total}"),
+    }
 }

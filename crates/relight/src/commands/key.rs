@@ -3,7 +3,6 @@
 mod recovery;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -115,16 +114,6 @@ fn list(global: &Global) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The storage and its keyring, opened with the key that was given.
-fn unlock(global: &Global) -> Result<(Arc<dyn Storage>, Opened)> {
-    let storage = global.storage()?;
-    if !keyring::is_repository(&*storage)? {
-        return Err(RepoError::NotARepository { location: storage.location() }.into());
-    }
-    let opened = keyring::unlock(&*storage, &*global.keys.provider()?)?;
-    Ok((storage, opened))
-}
-
 /// Gives a provider access.
 fn enrol(storage: &dyn Storage, opened: &Opened, provider: &dyn Provider, label: &str) -> Result<WrapId> {
     let now = Timestamp::now();
@@ -161,7 +150,7 @@ struct Added {
 
 fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
     let usage = |error: relight_keys::ProviderError| Failure::Usage(error.to_string());
-    let (storage, opened) = unlock(global)?;
+    let (storage, opened) = global.unlock()?;
     let mut made = None;
     let provider: Box<dyn Provider> = match (&options.new_password_file, &options.new_key_file) {
         (Some(path), _) => {
@@ -301,7 +290,7 @@ fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
     let id: WrapId = options.id.parse().map_err(|_| {
         Failure::Usage(format!("{:?} is no key's id; `relight key list` shows them", options.id))
     })?;
-    let (storage, opened) = unlock(global)?;
+    let (storage, opened) = global.unlock()?;
     // Whoever removes a key must hold another one, and this proves it.
     if opened.opened_by() == id && opened.wraps().len() > 1 {
         return Err(Failure::Usage(format!(
@@ -333,7 +322,7 @@ fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
 }
 
 fn rotate(global: &Global) -> Result<Exit> {
-    let (storage, opened) = unlock(global)?;
+    let (storage, opened) = global.unlock()?;
     let now = Timestamp::now();
     let mut new = None;
     keyring::change(&*storage, &opened, now, |change| {

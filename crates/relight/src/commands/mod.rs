@@ -1,6 +1,8 @@
 //! One file a command.
 
 mod backup;
+mod collect;
+mod copy;
 mod diff;
 mod dump;
 mod find;
@@ -12,8 +14,10 @@ mod map;
 mod mount;
 mod protect;
 mod quickstart;
+mod repair;
 mod restore;
 mod snapshots;
+mod verify;
 
 use clap::Subcommand;
 
@@ -44,6 +48,15 @@ pub enum Command {
     Dump(dump::Options),
     /// Remove snapshots by rules or by name; shows what it would do unless told to do it
     Forget(forget::Options),
+    /// Check that everything can be restored
+    Verify(verify::Options),
+    /// Free the space of what no snapshot needs
+    Collect(collect::Options),
+    /// Copy snapshots to another repository
+    Copy(copy::Options),
+    /// Put a damaged index or damaged packs in order
+    #[command(subcommand)]
+    Repair(repair::Command),
     /// Protect snapshots from being forgotten
     Protect(protect::Options),
     /// Take the protection of snapshots away
@@ -73,6 +86,10 @@ impl Command {
             Self::Restore(options) => restore::run(global, options),
             Self::Dump(options) => dump::run(global, options),
             Self::Forget(options) => forget::run(global, options),
+            Self::Verify(options) => verify::run(global, options),
+            Self::Collect(options) => collect::run(global, options),
+            Self::Copy(options) => copy::run(global, options),
+            Self::Repair(command) => repair::run(global, command),
             Self::Protect(options) => protect::run(global, options, true),
             Self::Unprotect(options) => protect::run(global, options, false),
             Self::Notes(options) => protect::notes(global, options),

@@ -11,7 +11,7 @@ use relight_keys::{Background, Provider, RecoveryKey, SystemEntropy};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{enrol, unlock};
+use super::enrol;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -47,7 +47,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 .into(),
         ));
     }
-    let (storage, opened) = unlock(global)?;
+    let (storage, opened) = global.unlock()?;
     let usage = |error: relight_keys::ProviderError| Failure::Usage(error.to_string());
     let key = RecoveryKey::generate(&mut SystemEntropy).map_err(usage)?;
     let repository = opened.repository().to_string();
