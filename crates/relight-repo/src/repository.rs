@@ -51,6 +51,9 @@ impl OpenOptions {
     }
 }
 
+/// A snapshot whose manifest cannot be read, and why.
+pub type Unreadable = (SnapshotId, RepoError);
+
 /// A repository that has been opened.
 pub struct Repository {
     storage: Arc<dyn Storage>,
@@ -194,7 +197,7 @@ impl Repository {
     }
 
     /// All snapshots, oldest first. One that cannot be read is given with its error, and hides no other.
-    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<(SnapshotId, RepoError)>)> {
+    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<Unreadable>)> {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for id in self.snapshot_ids()? {
             match self.snapshot(id) {
@@ -204,7 +207,7 @@ impl Repository {
                 Err(error) => bad.push((id, error)),
             }
         }
-        good.sort_by(|a, b| (a.time, a.published, a.id).cmp(&(b.time, b.published, b.id)));
+        good.sort_by_key(|snapshot: &Snapshot| (snapshot.time, snapshot.published, snapshot.id));
         Ok((good, bad))
     }
 

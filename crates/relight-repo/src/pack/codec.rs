@@ -64,15 +64,17 @@ impl Encoder {
     pub fn encode(&mut self, raw: &[u8], out: &mut [u8]) -> (Codec, usize) {
         // An output that is too small for a worthwhile frame makes zstd give up early.
         let worth = raw.len() - raw.len() / 32;
-        if worth > 0 && worth < raw.len() && self.looks_compressible(raw) {
-            if let Ok(length) = self.zstd.compress_to_buffer(raw, &mut out[..worth]) {
-                if !is_due() || expands_to(&out[..length], raw) {
-                    return (Codec::Zstd, length);
-                }
-                tracing::error!(
-                    "a chunk did not come back from compression as it was and is stored plain: check this host's memory"
-                );
+        if worth > 0
+            && worth < raw.len()
+            && self.looks_compressible(raw)
+            && let Ok(length) = self.zstd.compress_to_buffer(raw, &mut out[..worth])
+        {
+            if !is_due() || expands_to(&out[..length], raw) {
+                return (Codec::Zstd, length);
             }
+            tracing::error!(
+                "a chunk did not come back from compression as it was and is stored plain: check this host's memory"
+            );
         }
         out[..raw.len()].copy_from_slice(raw);
         (Codec::Plain, raw.len())
@@ -99,7 +101,7 @@ impl Encoder {
 /// Whether the next compressed chunk is to be checked.
 fn is_due() -> bool {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    COUNT.fetch_add(1, Ordering::Relaxed) % CHECKED == 0
+    COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECKED)
 }
 
 /// Whether a frame holds exactly this content.

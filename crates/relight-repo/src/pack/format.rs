@@ -239,7 +239,7 @@ impl Trailer {
         if trailer.total != total || u64::from(trailer.toc) + fixed - TAG as u64 > total {
             return Err(damaged("its length is not what it says"));
         }
-        if (trailer.toc as usize) < TAG || (trailer.toc as usize - TAG) % ENTRY != 0 {
+        if (trailer.toc as usize) < TAG || !(trailer.toc as usize - TAG).is_multiple_of(ENTRY) {
             return Err(damaged("its table of contents has an impossible length"));
         }
         Ok(trailer)

@@ -156,10 +156,10 @@ impl NodeSource for ChunkReader {
         if cache.nodes.insert(id, node.clone()).is_none() {
             cache.order.push_back(id);
         }
-        if cache.order.len() > NODES {
-            if let Some(oldest) = cache.order.pop_front() {
-                cache.nodes.remove(&oldest);
-            }
+        if cache.order.len() > NODES
+            && let Some(oldest) = cache.order.pop_front()
+        {
+            cache.nodes.remove(&oldest);
         }
         Ok(node)
     }

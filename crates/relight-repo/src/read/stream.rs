@@ -36,10 +36,13 @@ pub struct PieceStream {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// The content of a piece, or why there is none; nothing while it is being fetched.
+type Slot = Option<Result<Arc<Vec<u8>>>>;
+
 struct Batch {
     pieces: Vec<Piece>,
     bytes: u64,
-    slots: Mutex<Vec<Option<Result<Arc<Vec<u8>>>>>>,
+    slots: Mutex<Vec<Slot>>,
     filled: Condvar,
 }
 

@@ -188,10 +188,10 @@ impl Pipeline {
 
     fn work(&self, jobs: &Receiver<Job>) {
         for job in jobs {
-            if !self.has_failed() {
-                if let Err(error) = self.process(&job.archive, job.sequence, job.length, job.content) {
-                    self.fail(error);
-                }
+            if !self.has_failed()
+                && let Err(error) = self.process(&job.archive, job.sequence, job.length, job.content)
+            {
+                self.fail(error);
             }
             // Whoever waits for this archive must learn of the end, good or bad.
             job.archive.wake();
@@ -308,10 +308,10 @@ impl Pipeline {
 
     fn write(&self, packs: &Receiver<FinishedPack>) {
         for pack in packs {
-            if !self.has_failed() {
-                if let Err(error) = self.store(pack) {
-                    self.fail(error);
-                }
+            if !self.has_failed()
+                && let Err(error) = self.store(pack)
+            {
+                self.fail(error);
             }
             *lock(&self.outstanding) -= 1;
             self.stored.notify_all();

@@ -26,7 +26,7 @@ impl Cut {
     fn ends(self, count: usize, last: &ChunkId) -> bool {
         match self {
             Self::Position => count >= FIXED,
-            Self::Content => count >= MOST || (count >= LEAST && last.0[31] % ONE_IN == 0),
+            Self::Content => count >= MOST || (count >= LEAST && last.0[31].is_multiple_of(ONE_IN)),
         }
     }
 }

@@ -69,14 +69,11 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn chunk(&self, id: &ChunkId) -> Known {
-        let checked = self.survey.health.places(id).filter_map(|(pack, _, damage)| {
-            damage
-                .is_none()
-                .then(|| match self.survey.checks.packs.get(&pack.id) {
-                    // A bad pack in which this chunk is not bad was checked no less.
-                    Some(check) => check.time.as_millisecond(),
-                    None => NEVER,
-                })
+        let good = self.survey.health.places(id).filter(|(_, _, damage)| damage.is_none());
+        // A bad pack in which this chunk is not bad was checked no less.
+        let checked = good.map(|(pack, _, _)| {
+            let check = self.survey.checks.packs.get(&pack.id);
+            check.map_or(NEVER, |check| check.time.as_millisecond())
         });
         match checked.max() {
             Some(checked) => Known {
