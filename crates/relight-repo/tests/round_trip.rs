@@ -36,7 +36,7 @@ fn streams_come_back_byte_for_byte() {
     let repository = place.open().unwrap();
     let (snapshots, bad) = repository.snapshots().unwrap();
     assert!(bad.is_empty());
-    assert_eq!(snapshots, [first.clone()]);
+    assert_eq!(snapshots, std::slice::from_ref(&first));
     for (name, wanted) in [("big", &bytes[..]), ("small", &small), ("none", &[])] {
         assert!(
             read_back(&repository, first.archive(name).unwrap()).unwrap() == wanted,

@@ -205,13 +205,11 @@ mod tests {
     #[test]
     fn random_reads_ask_for_nothing_and_do_not_disturb_one_in_order() {
         let mut state = State::default();
-        let mut order = 0;
         let mut ahead = 0;
-        for number in 0..100u64 {
-            let place = 1000 + number * 7919 % 5000 * 3;
+        for order in 0..100u64 {
+            let place = 1000 + order * 7919 % 5000 * 3;
             assert_eq!(state.used(piece(place), AHEAD), None);
             ahead += u64::from(state.used(piece(order), AHEAD).is_some());
-            order += 1;
         }
         assert!(ahead > 3, "{ahead}");
     }

@@ -56,7 +56,7 @@ pub fn content(seed: u64, length: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        if state % 3 == 0 {
+        if state.is_multiple_of(3) {
             bytes.extend_from_slice(&[state as u8; 24]);
         } else {
             bytes.extend_from_slice(&state.to_le_bytes());

@@ -78,7 +78,11 @@ impl View {
             open: OnceLock::new(),
         };
         let trees = trees(&snapshot).into_iter().map(view).collect();
-        Self { snapshot, reader, trees }
+        Self {
+            snapshot,
+            reader,
+            trees,
+        }
     }
 
     /// The snapshot.
@@ -98,9 +102,16 @@ impl View {
 
     /// Its archives that are no part of a tree.
     pub fn archives(&self) -> impl Iterator<Item = &Archive> {
-        let of_tree =
-            |kind| matches!(kind, ArchiveKind::PxarMetadata | ArchiveKind::PxarPayload | ArchiveKind::PxarStat);
-        self.snapshot.archives.iter().filter(move |archive| !of_tree(archive.kind))
+        let of_tree = |kind| {
+            matches!(
+                kind,
+                ArchiveKind::PxarMetadata | ArchiveKind::PxarPayload | ArchiveKind::PxarStat
+            )
+        };
+        self.snapshot
+            .archives
+            .iter()
+            .filter(move |archive| !of_tree(archive.kind))
     }
 
     /// What is at `path`. With a slash in front it is taken for the path that something was saved from, and else, or if
@@ -110,21 +121,23 @@ impl View {
     /// [`WorkloadError::Refused`] for a path with `..`, which leads out of what it is looked up in.
     pub fn find(&self, path: &[u8]) -> Result<Option<Place<'_>>> {
         let parts = components(path)?;
-        let Some((first, rest)) = parts.split_first() else { return Ok(Some(Place::Root)) };
-        if path.first() == Some(&b'/') {
-            if let Some(place) = self.find_original(&parts)? {
-                return Ok(Some(place));
-            }
+        let Some((first, rest)) = parts.split_first() else {
+            return Ok(Some(Place::Root));
+        };
+        if path.first() == Some(&b'/')
+            && let Some(place) = self.find_original(&parts)?
+        {
+            return Ok(Some(place));
         }
-        if let Some(tree) = self.trees.iter().find(|tree| tree.name.as_bytes() == *first) {
-            if let Some(place) = tree.find(rest)? {
-                return Ok(Some(place));
-            }
+        if let Some(tree) = self.trees.iter().find(|tree| tree.name.as_bytes() == *first)
+            && let Some(place) = tree.find(rest)?
+        {
+            return Ok(Some(place));
         }
-        if rest.is_empty() {
-            if let Some(archive) = self.archives().find(|archive| archive.name.as_bytes() == *first) {
-                return Ok(Some(Place::Archive(archive)));
-            }
+        if rest.is_empty()
+            && let Some(archive) = self.archives().find(|archive| archive.name.as_bytes() == *first)
+        {
+            return Ok(Some(Place::Archive(archive)));
         }
         Ok(None)
     }
@@ -157,8 +170,12 @@ impl View {
     fn find_original(&self, parts: &[&[u8]]) -> Result<Option<Place<'_>>> {
         let mut within: Vec<(&TreeView, usize)> = Vec::new();
         for tree in &self.trees {
-            let Some(origin) = tree.path.as_deref().filter(|path| path.starts_with('/')) else { continue };
-            let Ok(origin) = components(origin.as_bytes()) else { continue };
+            let Some(origin) = tree.path.as_deref().filter(|path| path.starts_with('/')) else {
+                continue;
+            };
+            let Ok(origin) = components(origin.as_bytes()) else {
+                continue;
+            };
             if parts.starts_with(&origin) {
                 within.push((tree, origin.len()));
             }
@@ -174,7 +191,8 @@ impl View {
             self.snapshot.attributes.get(&format!("image.{name}.path"))
         };
         let matches = |archive: &&Archive| {
-            saved_from(archive).is_some_and(|origin| components(origin.as_bytes()).is_ok_and(|origin| origin == parts))
+            saved_from(archive)
+                .is_some_and(|origin| components(origin.as_bytes()).is_ok_and(|origin| origin == parts))
         };
         Ok(self.archives().find(matches).map(Place::Archive))
     }
@@ -215,7 +233,11 @@ impl TreeView {
                 None => return Ok(None),
             }
         }
-        Ok(Some(Place::Entry { tree: self, node, path: parts.join(&b'/') }))
+        Ok(Some(Place::Entry {
+            tree: self,
+            node,
+            path: parts.join(&b'/'),
+        }))
     }
 
     /// The entry that holds the attributes and content: of a hard link what it points at, else the node itself.

@@ -59,7 +59,11 @@ struct Entry<'a> {
 
 impl<'a> Zip<'a> {
     pub fn new(target: &'a mut dyn Write) -> Self {
-        Self { target: Position { target, at: 0 }, directory: Vec::new(), entries: 0 }
+        Self {
+            target: Position { target, at: 0 },
+            directory: Vec::new(),
+            entries: 0,
+        }
     }
 }
 
@@ -80,7 +84,11 @@ impl Writer for Zip<'_> {
         }
         let mut entry = Entry {
             item,
-            flags: if std::str::from_utf8(&name).is_ok() { UTF8 } else { 0 },
+            flags: if std::str::from_utf8(&name).is_ok() {
+                UTF8
+            } else {
+                0
+            },
             name,
             method: STORED,
             large: false,
@@ -132,16 +140,40 @@ impl Writer for Zip<'_> {
         let mut end = Vec::new();
         if entries >= 0xffff || start >= MOST_32 || length >= MOST_32 {
             let at = self.target.at;
-            put(&mut end, &[0x0606_4b50_u32.to_le_bytes().as_slice(), &44_u64.to_le_bytes()]);
-            put(&mut end, &[&MADE_BY.to_le_bytes(), &45_u16.to_le_bytes(), &[0; 8]]);
+            put(
+                &mut end,
+                &[0x0606_4b50_u32.to_le_bytes().as_slice(), &44_u64.to_le_bytes()],
+            );
+            put(
+                &mut end,
+                &[&MADE_BY.to_le_bytes(), &45_u16.to_le_bytes(), &[0; 8]],
+            );
             for number in [entries, entries, length, start] {
                 end.extend_from_slice(&number.to_le_bytes());
             }
-            put(&mut end, &[&0x0706_4b50_u32.to_le_bytes(), &[0; 4], &at.to_le_bytes(), &1_u32.to_le_bytes()]);
+            put(
+                &mut end,
+                &[
+                    &0x0706_4b50_u32.to_le_bytes(),
+                    &[0; 4],
+                    &at.to_le_bytes(),
+                    &1_u32.to_le_bytes(),
+                ],
+            );
         }
         let count = (entries.min(0xffff) as u16).to_le_bytes();
-        put(&mut end, &[&0x0605_4b50_u32.to_le_bytes(), &[0; 4], &count, &count]);
-        put(&mut end, &[&limited(length).to_le_bytes(), &limited(start).to_le_bytes(), &[0; 2]]);
+        put(
+            &mut end,
+            &[&0x0605_4b50_u32.to_le_bytes(), &[0; 4], &count, &count],
+        );
+        put(
+            &mut end,
+            &[
+                &limited(length).to_le_bytes(),
+                &limited(start).to_le_bytes(),
+                &[0; 2],
+            ],
+        );
         self.target.write_all(&end)
     }
 
@@ -167,23 +199,41 @@ impl Entry<'_> {
         let mut extra = self.attributes();
         // Sizes of 64 bits announce that those behind the content have 64 bits too.
         if self.large {
-            put(&mut extra, &[&1_u16.to_le_bytes(), &16_u16.to_le_bytes(), &[0; 16]]);
+            put(
+                &mut extra,
+                &[&1_u16.to_le_bytes(), &16_u16.to_le_bytes(), &[0; 16]],
+            );
         }
         let mut out = Vec::with_capacity(80 + self.name.len());
-        put(&mut out, &[&0x0403_4b50_u32.to_le_bytes(), &self.version().to_le_bytes()]);
+        put(
+            &mut out,
+            &[&0x0403_4b50_u32.to_le_bytes(), &self.version().to_le_bytes()],
+        );
         self.common(&mut out, self.large);
-        put(&mut out, &[&(extra.len() as u16).to_le_bytes(), &self.name, &extra]);
+        put(
+            &mut out,
+            &[&(extra.len() as u16).to_le_bytes(), &self.name, &extra],
+        );
         out
     }
 
     /// 4.3.9: what follows the content.
     fn sizes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24);
-        put(&mut out, &[&0x0807_4b50_u32.to_le_bytes(), &self.crc.to_le_bytes()]);
+        put(
+            &mut out,
+            &[&0x0807_4b50_u32.to_le_bytes(), &self.crc.to_le_bytes()],
+        );
         if self.large {
             put(&mut out, &[&self.packed.to_le_bytes(), &self.size.to_le_bytes()]);
         } else {
-            put(&mut out, &[&limited(self.packed).to_le_bytes(), &limited(self.size).to_le_bytes()]);
+            put(
+                &mut out,
+                &[
+                    &limited(self.packed).to_le_bytes(),
+                    &limited(self.size).to_le_bytes(),
+                ],
+            );
         }
         out
     }
@@ -200,15 +250,33 @@ impl Entry<'_> {
             if far {
                 wide.extend_from_slice(&self.at.to_le_bytes());
             }
-            put(&mut extra, &[&1_u16.to_le_bytes(), &(wide.len() as u16).to_le_bytes(), &wide]);
+            put(
+                &mut extra,
+                &[&1_u16.to_le_bytes(), &(wide.len() as u16).to_le_bytes(), &wide],
+            );
         }
-        put(out, &[&0x0201_4b50_u32.to_le_bytes(), &MADE_BY.to_le_bytes(), &self.version().to_le_bytes()]);
+        put(
+            out,
+            &[
+                &0x0201_4b50_u32.to_le_bytes(),
+                &MADE_BY.to_le_bytes(),
+                &self.version().to_le_bytes(),
+            ],
+        );
         self.common(out, self.large);
         // No comment, disk 0, not known to be text.
         put(out, &[&(extra.len() as u16).to_le_bytes(), &[0; 6]]);
         let is_folder = u32::from(self.item.kind == Kind::Directory);
         let attributes = (self.item.metadata.mode & 0xffff) << 16 | is_folder << 4;
-        put(out, &[&attributes.to_le_bytes(), &limited(self.at).to_le_bytes(), &self.name, &extra]);
+        put(
+            out,
+            &[
+                &attributes.to_le_bytes(),
+                &limited(self.at).to_le_bytes(),
+                &self.name,
+                &extra,
+            ],
+        );
     }
 
     fn version(&self) -> u16 {
@@ -221,7 +289,11 @@ impl Entry<'_> {
         for number in [self.flags, self.method, time, date] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        let sizes = if large { [u32::MAX; 2] } else { [limited(self.packed), limited(self.size)] };
+        let sizes = if large {
+            [u32::MAX; 2]
+        } else {
+            [limited(self.packed), limited(self.size)]
+        };
         for number in [self.crc, sizes[0], sizes[1]] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -233,9 +305,15 @@ impl Entry<'_> {
         let mut out = Vec::with_capacity(24);
         let metadata = &self.item.metadata;
         if let Ok(seconds) = i32::try_from(metadata.mtime.secs) {
-            put(&mut out, &[b"UT", &5_u16.to_le_bytes(), &[1], &seconds.to_le_bytes()]);
+            put(
+                &mut out,
+                &[b"UT", &5_u16.to_le_bytes(), &[1], &seconds.to_le_bytes()],
+            );
         }
-        put(&mut out, &[b"ux", &11_u16.to_le_bytes(), &[1, 4], &metadata.uid.to_le_bytes()]);
+        put(
+            &mut out,
+            &[b"ux", &11_u16.to_le_bytes(), &[1, 4], &metadata.uid.to_le_bytes()],
+        );
         put(&mut out, &[&[4], &metadata.gid.to_le_bytes()]);
         out
     }
@@ -255,7 +333,10 @@ fn dos_time(time: FileTime) -> (u16, u16) {
     };
     let part = |number: i8| number.unsigned_abs() as u16;
     let date = year << 9 | part(at.month()) << 5 | part(at.day());
-    (date, part(at.hour()) << 11 | part(at.minute()) << 5 | part(at.second()) / 2)
+    (
+        date,
+        (part(at.hour()) << 11) | (part(at.minute()) << 5) | (part(at.second()) / 2),
+    )
 }
 
 #[cfg(test)]
@@ -266,7 +347,10 @@ mod tests {
     fn times_of_dos() {
         let time = |secs| dos_time(FileTime { secs, nanos: 0 });
         // 2026-11-22T10:20:30Z
-        assert_eq!(time(1_795_342_830), (46 << 9 | 11 << 5 | 22, 10 << 11 | 20 << 5 | 15));
+        assert_eq!(
+            time(1_795_342_830),
+            (46 << 9 | 11 << 5 | 22, 10 << 11 | 20 << 5 | 15)
+        );
         assert_eq!(time(0), (33, 0));
         assert_eq!(time(i64::MIN), (33, 0));
         assert_eq!(time(i64::MAX).0, u16::MAX);
