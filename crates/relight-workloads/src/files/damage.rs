@@ -40,7 +40,10 @@ pub fn concerned(
             return Err(RepoError::Cancelled.into());
         }
         let is_concerned = match entry.kind {
-            EntryKind::File { size, content: ContentPlace::Payload { offset } } => {
+            EntryKind::File {
+                size,
+                content: ContentPlace::Payload { offset },
+            } => {
                 let hit = overlaps(ranges, offset..payload::end(offset, size));
                 if hit {
                     positions.insert(entry.position);
@@ -72,8 +75,14 @@ mod tests {
     #[test]
     fn a_file_is_concerned_by_any_byte_of_it() {
         let ranges = [10..20, 30..40];
-        for (part, wanted) in [(0..10, false), (0..11, true), (19..25, true), (20..30, false), (39..90, true), (40..90, false)]
-        {
+        for (part, wanted) in [
+            (0..10, false),
+            (0..11, true),
+            (19..25, true),
+            (20..30, false),
+            (39..90, true),
+            (40..90, false),
+        ] {
             assert_eq!(overlaps(&ranges, part.clone()), wanted, "{part:?}");
         }
         assert!(!overlaps(&[], 0..u64::MAX));

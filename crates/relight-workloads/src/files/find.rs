@@ -66,11 +66,18 @@ pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Resul
             _ => None,
         };
         let path = join(tree.name.as_bytes(), entry.path);
-        found.push(Match { path, kind: Kind::of(&entry.kind, stat.mode), size, mtime: stat.mtime });
+        found.push(Match {
+            path,
+            kind: Kind::of(&entry.kind, stat.mode),
+            size,
+            mtime: stat.mtime,
+        });
     }
     // Only random access can tell what a link points at; there are few.
     for (number, path) in links {
-        let Some(node) = tree.open()?.accessor().lookup_path(&path)? else { continue };
+        let Some(node) = tree.open()?.accessor().lookup_path(&path)? else {
+            continue;
+        };
         let target = tree.resolved(&node)?;
         let stat = target.stat()?.unwrap_or_default();
         let size = match target.kind() {

@@ -6,7 +6,6 @@ mod capture;
 pub mod compare;
 mod content;
 pub mod damage;
-pub mod damage;
 pub mod export;
 pub mod find;
 mod drill;

@@ -9,8 +9,10 @@ use crate::error::{Result, WorkloadError};
 /// # Errors
 /// [`WorkloadError::Refused`] where one is `..`.
 pub fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
-    let parts: Vec<&[u8]> =
-        path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    let parts: Vec<&[u8]> = path
+        .split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .collect();
     if parts.contains(&b"..".as_slice()) {
         return Err(WorkloadError::Refused(format!(
             "the path {} has a part `..`; give the path from the root of the snapshot",
@@ -32,7 +34,9 @@ pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 /// A path for people to read. What could play tricks on a terminal, and what is not UTF-8, is written `\xNN`; in such
 /// a path a backslash is `\\`.
 pub fn printable(path: &[u8]) -> String {
-    let clean = std::str::from_utf8(path).ok().filter(|text| !text.chars().any(is_special));
+    let clean = std::str::from_utf8(path)
+        .ok()
+        .filter(|text| !text.chars().any(is_special));
     if let Some(text) = clean {
         return text.to_string();
     }
@@ -61,7 +65,8 @@ fn escape(bytes: &[u8], out: &mut String) {
 
 /// Control characters, and those that turn the direction of writing.
 fn is_special(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -70,7 +75,10 @@ mod tests {
 
     #[test]
     fn paths_fall_into_parts() {
-        assert_eq!(components(b"/etc//ssh/./x/").unwrap(), [&b"etc"[..], b"ssh", b"x"]);
+        assert_eq!(
+            components(b"/etc//ssh/./x/").unwrap(),
+            [&b"etc"[..], b"ssh", b"x"]
+        );
         assert!(components(b"").unwrap().is_empty());
         assert!(components(b"/etc/../shadow").is_err());
         assert_eq!(join(b"a", b"b"), b"a/b");

@@ -47,7 +47,10 @@ pub struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     pub(super) fn new(accessor: &'t Accessor<RandomArchive>, node: &Node) -> Result<Self> {
-        Ok(Self { accessor, open: vec![(Vec::new(), Children::new(accessor, node)?)] })
+        Ok(Self {
+            accessor,
+            open: vec![(Vec::new(), Children::new(accessor, node)?)],
+        })
     }
 
     fn advance(&mut self) -> Result<Option<(Vec<u8>, Node)>> {
@@ -58,7 +61,8 @@ impl<'t> Walk<'t> {
             };
             let path = join(folder, node.name());
             if matches!(node.kind(), EntryKind::Directory) {
-                self.open.push((path.clone(), Children::new(self.accessor, &node)?));
+                self.open
+                    .push((path.clone(), Children::new(self.accessor, &node)?));
             }
             return Ok(Some((path, node)));
         }

@@ -43,8 +43,14 @@ struct Segment {
 impl Contents {
     /// Of two archives.
     pub fn new(left: &Arc<ChunkReader>, right: &Arc<ChunkReader>) -> Self {
-        let side = |reader: &Arc<ChunkReader>| Side { reader: reader.clone(), last: None };
-        Self { left: side(left), right: side(right) }
+        let side = |reader: &Arc<ChunkReader>| Side {
+            reader: reader.clone(),
+            last: None,
+        };
+        Self {
+            left: side(left),
+            right: side(right),
+        }
     }
 
     /// Whether both parts hold the same bytes.
@@ -65,8 +71,16 @@ impl Contents {
             if !self.same(one, other, length)? {
                 return Ok(false);
             }
-            a = if length == one.length { lefts.next()? } else { Some(one.after(length)) };
-            b = if length == other.length { rights.next()? } else { Some(other.after(length)) };
+            a = if length == one.length {
+                lefts.next()?
+            } else {
+                Some(one.after(length))
+            };
+            b = if length == other.length {
+                rights.next()?
+            } else {
+                Some(other.after(length))
+            };
         }
         Ok(a.is_none() && b.is_none())
     }
@@ -100,7 +114,9 @@ impl Side {
         }
         let content = self.last.as_ref().map_or(&[][..], |(_, content)| content);
         let range = segment.from as usize..segment.from.saturating_add(length) as usize;
-        let part = content.get(range).filter(|_| content.len() as u64 == segment.chunk);
+        let part = content
+            .get(range)
+            .filter(|_| content.len() as u64 == segment.chunk);
         let damaged = || RepoError::Damaged {
             what: "chunk list".into(),
             why: format!("it says that chunk {} has {} bytes", segment.id, segment.chunk),
@@ -111,7 +127,11 @@ impl Side {
 
 impl Segment {
     fn after(self, length: u64) -> Self {
-        Self { from: self.from + length, length: self.length - length, ..self }
+        Self {
+            from: self.from + length,
+            length: self.length - length,
+            ..self
+        }
     }
 
     /// Whether `length` bytes are all of a chunk whose identity follows from its content.
@@ -129,7 +149,11 @@ struct Segments<'a> {
 impl<'a> Segments<'a> {
     fn new(reader: &'a ChunkReader, part: Part) -> Result<Self> {
         let end = part.start.saturating_add(part.size);
-        Ok(Self { pieces: TreeReader::new(reader, part.root, part.start)?, at: part.start, end })
+        Ok(Self {
+            pieces: TreeReader::new(reader, part.root, part.start)?,
+            at: part.start,
+            end,
+        })
     }
 
     fn next(&mut self) -> Result<Option<Segment>> {
@@ -141,9 +165,18 @@ impl<'a> Segments<'a> {
             why: "it is shorter than what the file tree says of it".into(),
         };
         let Piece { offset, length, id } = self.pieces.next().transpose()?.ok_or_else(shorter)?;
-        let from = self.at.checked_sub(offset).filter(|from| *from < length).ok_or_else(shorter)?;
+        let from = self
+            .at
+            .checked_sub(offset)
+            .filter(|from| *from < length)
+            .ok_or_else(shorter)?;
         let taken = (length - from).min(self.end - self.at);
         self.at += taken;
-        Ok(Some(Segment { id, chunk: length, from, length: taken }))
+        Ok(Some(Segment {
+            id,
+            chunk: length,
+            from,
+            length: taken,
+        }))
     }
 }

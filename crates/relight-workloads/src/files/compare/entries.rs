@@ -37,9 +37,21 @@ impl Comparison<'_> {
                 (Some(Err(_)), _) | (Some(_), None) => Ordering::Less,
                 (_, Some(_)) => Ordering::Greater,
             };
-            let one = if order.is_le() { pair.left.next().transpose()? } else { None };
-            let other = if order.is_ge() { pair.right.next().transpose()? } else { None };
-            let name = one.as_ref().or(other.as_ref()).map(Node::name).unwrap_or_default();
+            let one = if order.is_le() {
+                pair.left.next().transpose()?
+            } else {
+                None
+            };
+            let other = if order.is_ge() {
+                pair.right.next().transpose()?
+            } else {
+                None
+            };
+            let name = one
+                .as_ref()
+                .or(other.as_ref())
+                .map(Node::name)
+                .unwrap_or_default();
             let path = join(&pair.path, name);
             match (&one, &other) {
                 (Some(one), Some(other)) => {
@@ -93,7 +105,13 @@ impl Comparison<'_> {
         let mut differing = attributes(&before, &after);
         let mut content = false;
         match (one.kind(), other.kind()) {
-            (EntryKind::File { size, content: from }, EntryKind::File { size: new_size, content: to }) => {
+            (
+                EntryKind::File { size, content: from },
+                EntryKind::File {
+                    size: new_size,
+                    content: to,
+                },
+            ) => {
                 content = size != new_size;
                 if !content && (self.options.contents || before.mtime != after.mtime) {
                     content = !contents.are_equal(part(left.0, size, from), part(right.0, size, to))?;
@@ -108,7 +126,14 @@ impl Comparison<'_> {
             _ => {}
         }
         if content || !differing.is_empty() {
-            self.tell(path, is, Change::Modified { content, attributes: differing })?;
+            self.tell(
+                path,
+                is,
+                Change::Modified {
+                    content,
+                    attributes: differing,
+                },
+            )?;
         }
         if is != Kind::Directory {
             return Ok(None);
@@ -140,9 +165,15 @@ fn kind(tree: &TreeView, node: &Node) -> Result<Kind> {
 /// Where the content of a file lies.
 fn part(tree: &TreeView, size: u64, place: ContentPlace) -> Part {
     match place {
-        ContentPlace::Payload { offset } => {
-            Part { root: tree.payload.root, start: payload::content_start(offset), size }
-        }
-        ContentPlace::Inline { offset } => Part { root: tree.metadata.root, start: offset, size },
+        ContentPlace::Payload { offset } => Part {
+            root: tree.payload.root,
+            start: payload::content_start(offset),
+            size,
+        },
+        ContentPlace::Inline { offset } => Part {
+            root: tree.metadata.root,
+            start: offset,
+            size,
+        },
     }
 }

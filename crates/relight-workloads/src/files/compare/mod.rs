@@ -103,7 +103,9 @@ pub fn compare(
     report: &mut dyn FnMut(Difference) -> Result<()>,
 ) -> Result<()> {
     let mut comparison = Comparison { options, report };
-    let Some(path) = path else { return comparison.views(left, right) };
+    let Some(path) = path else {
+        return comparison.views(left, right);
+    };
     match (left.find(path)?, right.find(path)?) {
         (None, None) => right.at(path).map(drop),
         (Some(Place::Root), Some(Place::Root)) => comparison.views(left, right),
@@ -120,7 +122,11 @@ impl Comparison<'_> {
     }
 
     fn tell(&mut self, path: &[u8], kind: Kind, change: Change) -> Result<()> {
-        (self.report)(Difference { path: path.to_vec(), kind, change })
+        (self.report)(Difference {
+            path: path.to_vec(),
+            kind,
+            change,
+        })
     }
 
     fn views(&mut self, left: &View, right: &View) -> Result<()> {
@@ -197,15 +203,24 @@ impl Comparison<'_> {
         right: Option<&Archive>,
     ) -> Result<()> {
         self.check()?;
-        let Some(shown) = right.or(left) else { return Ok(()) };
+        let Some(shown) = right.or(left) else {
+            return Ok(());
+        };
         let change = match (left, right) {
             (Some(left), Some(right)) if kind_of(left) != kind_of(right) => Change::Type(kind_of(left)),
             (Some(left), Some(right)) => {
-                let whole = |archive: &Archive| content::Part { root: archive.root, start: 0, size: archive.root.size };
+                let whole = |archive: &Archive| content::Part {
+                    root: archive.root,
+                    start: 0,
+                    size: archive.root.size,
+                };
                 if content::Contents::new(reader, reader).are_equal(whole(left), whole(right))? {
                     return Ok(());
                 }
-                Change::Modified { content: true, attributes: Vec::new() }
+                Change::Modified {
+                    content: true,
+                    attributes: Vec::new(),
+                }
             }
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
@@ -224,15 +239,22 @@ fn counterpart<'v>(tree: &TreeView, own: &View, others: &'v View) -> Option<&'v 
         return Some(other);
     }
     // One that has a counterpart by its place is not taken by its name.
-    let free = |other: &&TreeView| {
-        other.path.is_none() || !own.trees().iter().any(|tree| tree.path == other.path)
-    };
-    others.trees().iter().find(|other| other.name == tree.name).filter(free)
+    let free =
+        |other: &&TreeView| other.path.is_none() || !own.trees().iter().any(|tree| tree.path == other.path);
+    others
+        .trees()
+        .iter()
+        .find(|other| other.name == tree.name)
+        .filter(free)
 }
 
 /// What an archive that is no tree is.
 pub fn kind_of(archive: &Archive) -> Kind {
-    if archive.name.ends_with(image::IMAGE) { Kind::Image } else { Kind::Stream }
+    if archive.name.ends_with(image::IMAGE) {
+        Kind::Image
+    } else {
+        Kind::Stream
+    }
 }
 
 fn in_snapshot(tree: &TreeView, path: &[u8]) -> Vec<u8> {
@@ -243,7 +265,10 @@ fn in_snapshot(tree: &TreeView, path: &[u8]) -> Vec<u8> {
 fn attributes(left: &Metadata, right: &Metadata) -> Vec<Attribute> {
     const PERMISSIONS: u32 = 0o7777;
     let checks = [
-        (left.mode & PERMISSIONS != right.mode & PERMISSIONS, Attribute::Mode),
+        (
+            left.mode & PERMISSIONS != right.mode & PERMISSIONS,
+            Attribute::Mode,
+        ),
         (left.uid != right.uid, Attribute::Owner),
         (left.gid != right.gid, Attribute::Group),
         (left.mtime != right.mtime, Attribute::ModificationTime),
@@ -253,7 +278,10 @@ fn attributes(left: &Metadata, right: &Metadata) -> Vec<Attribute> {
         (left.fcaps != right.fcaps, Attribute::Capabilities),
         (left.project_id != right.project_id, Attribute::Project),
     ];
-    checks.into_iter().filter_map(|(differs, attribute)| differs.then_some(attribute)).collect()
+    checks
+        .into_iter()
+        .filter_map(|(differs, attribute)| differs.then_some(attribute))
+        .collect()
 }
 
 /// Archives of others may keep extended attributes in any order.

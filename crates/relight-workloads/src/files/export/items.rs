@@ -50,7 +50,10 @@ fn archive(view: &View, archive: &Archive, take: &mut Take<'_>) -> Result<()> {
 fn made_at(snapshot: &Snapshot) -> Metadata {
     Metadata {
         mode: format::mode::FILE | 0o600,
-        mtime: relight_pxar::FileTime { secs: snapshot.time.as_second(), nanos: 0 },
+        mtime: relight_pxar::FileTime {
+            secs: snapshot.time.as_second(),
+            nanos: 0,
+        },
         ..Metadata::default()
     }
 }
@@ -60,7 +63,13 @@ fn entry(tree: &TreeView, node: &Node, path: &[u8], links: bool, take: &mut Take
         Some(name) if !name.is_empty() => name.to_vec(),
         _ => tree.name.clone().into_bytes(),
     };
-    let mut names = Names { tree, base: path, export: &name, links, elsewhere: HashMap::new() };
+    let mut names = Names {
+        tree,
+        base: path,
+        export: &name,
+        links,
+        elsewhere: HashMap::new(),
+    };
     one(&mut names, node, name.clone(), take)?;
     if matches!(node.kind(), EntryKind::Directory) {
         for item in tree.walk(node)? {
@@ -85,7 +94,13 @@ struct Names<'a> {
 impl Names<'_> {
     /// The name in the export that `node` is a further name of; `path` is what takes that place if there is none.
     fn link(&mut self, node: &Node, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        let EntryKind::Hardlink { target_position, target } = node.kind() else { return Ok(None) };
+        let EntryKind::Hardlink {
+            target_position,
+            target,
+        } = node.kind()
+        else {
+            return Ok(None);
+        };
         if !self.links {
             return Ok(None);
         }
@@ -127,7 +142,13 @@ fn one(names: &mut Names<'_>, node: &Node, path: Vec<u8>, take: &mut Take<'_>) -
         EntryKind::File { size, .. } if item.link.is_none() => {
             item.size = size;
             let content = tree.content(&found)?;
-            return take(item, &mut Sequential { source: &content, at: 0 });
+            return take(
+                item,
+                &mut Sequential {
+                    source: &content,
+                    at: 0,
+                },
+            );
         }
         EntryKind::Symlink { target } => item.target = target.to_vec(),
         EntryKind::Device { major, minor } => item.device = (major, minor),
@@ -160,14 +181,22 @@ pub(crate) fn content(
     cancelled: &AtomicBool,
 ) -> Result<()> {
     each(view, place, false, &mut |item, content| {
-        let mut content = super::Counted { content, done, cancelled };
+        let mut content = super::Counted {
+            content,
+            done,
+            cancelled,
+        };
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let count = content.read(&mut buffer).map_err(|error| super::failed(error, &item.path))?;
+            let count = content
+                .read(&mut buffer)
+                .map_err(|error| super::failed(error, &item.path))?;
             if count == 0 {
                 return Ok(());
             }
-            target.write_all(&buffer[..count]).map_err(|error| super::failed(error, &item.path))?;
+            target
+                .write_all(&buffer[..count])
+                .map_err(|error| super::failed(error, &item.path))?;
         }
     })
 }

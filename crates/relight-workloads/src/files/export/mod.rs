@@ -81,8 +81,15 @@ pub fn export(
     };
     let has_links = writer.has_links();
     items::each(view, place, has_links, &mut |item, content| {
-        let mut content = Counted { content, done, cancelled };
-        if writer.add(&item, &mut content).map_err(|error| failed(error, &item.path))? {
+        let mut content = Counted {
+            content,
+            done,
+            cancelled,
+        };
+        if writer
+            .add(&item, &mut content)
+            .map_err(|error| failed(error, &item.path))?
+        {
             report.entries += 1;
         } else {
             report.left_out.push((item.path, item.kind));
@@ -118,7 +125,11 @@ fn failed(error: io::Error, path: &[u8]) -> WorkloadError {
         Ok(error) => error.into(),
         Err(source) => {
             let path = super::browse::printable(path).into();
-            WorkloadError::Io { action: "write", path, source }
+            WorkloadError::Io {
+                action: "write",
+                path,
+                source,
+            }
         }
     }
 }
@@ -138,7 +149,9 @@ pub fn content(
         let kind = Kind::of(&tree.resolved(node)?.kind(), 0);
         if kind != Kind::File {
             let path = super::browse::printable(path);
-            return Err(WorkloadError::Refused(format!("{path} is a {kind} and has no content of its own")));
+            return Err(WorkloadError::Refused(format!(
+                "{path} is a {kind} and has no content of its own"
+            )));
         }
     }
     items::content(view, place, target, done, cancelled)

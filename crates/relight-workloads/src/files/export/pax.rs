@@ -121,9 +121,17 @@ fn default_acl(acl: &DefaultAcl) -> String {
         entries.extend(bits.map(|bits| format!("{tag}::{}", permissions(bits))));
     };
     single(&mut entries, "user", acl.user_obj);
-    entries.extend(acl.users.iter().map(|(id, bits)| format!("user:{id}:{}", permissions(*bits))));
+    entries.extend(
+        acl.users
+            .iter()
+            .map(|(id, bits)| format!("user:{id}:{}", permissions(*bits))),
+    );
     single(&mut entries, "group", acl.group_obj);
-    entries.extend(acl.groups.iter().map(|(id, bits)| format!("group:{id}:{}", permissions(*bits))));
+    entries.extend(
+        acl.groups
+            .iter()
+            .map(|(id, bits)| format!("group:{id}:{}", permissions(*bits))),
+    );
     single(&mut entries, "mask", acl.mask);
     single(&mut entries, "other", acl.other);
     entries.join(",")
@@ -147,7 +155,12 @@ mod tests {
         assert_eq!(one("k", b"12345"), b"11 k=12345\n");
         for length in 0..2000 {
             let record = one("key", &vec![b'v'; length]);
-            let said: usize = String::from_utf8_lossy(&record).split(' ').next().unwrap().parse().unwrap();
+            let said: usize = String::from_utf8_lossy(&record)
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
             assert_eq!(said, record.len());
         }
     }
@@ -170,13 +183,22 @@ mod tests {
 
     #[test]
     fn acls_are_written_as_text() {
-        let acl = Acl { users: vec![(1000, 6)], groups: vec![(5, 4)], group_obj: Some(1), default: None };
+        let acl = Acl {
+            users: vec![(1000, 6)],
+            groups: vec![(5, 4)],
+            group_obj: Some(1),
+            default: None,
+        };
         assert_eq!(
             access_acl(0o100_750, &acl).unwrap(),
             "user::rwx,user:1000:rw-,group::--x,group:5:r--,mask::r-x,other::---"
         );
         assert_eq!(access_acl(0o100_750, &Acl::default()), None);
-        let default = DefaultAcl { user_obj: Some(7), group_obj: Some(5), ..DefaultAcl::default() };
+        let default = DefaultAcl {
+            user_obj: Some(7),
+            group_obj: Some(5),
+            ..DefaultAcl::default()
+        };
         assert_eq!(default_acl(&default), "user::rwx,group::r-x");
     }
 

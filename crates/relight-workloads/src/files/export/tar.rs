@@ -35,14 +35,23 @@ impl<'a> Tar<'a> {
 
     fn pad(&mut self, length: u64) -> io::Result<()> {
         let rest = (length % BLOCK as u64) as usize;
-        if rest > 0 { self.target.write_all(&[0; BLOCK][rest..]) } else { Ok(()) }
+        if rest > 0 {
+            self.target.write_all(&[0; BLOCK][rest..])
+        } else {
+            Ok(())
+        }
     }
 
     /// An extended header for what follows it.
     fn extended(&mut self, path: &[u8], records: &Records) -> io::Result<()> {
         let mut header = Header::new(b'x');
         // What a reader that knows no extended headers would call the file.
-        let plain: Vec<u8> = path.iter().copied().filter(u8::is_ascii_alphanumeric).take(80).collect();
+        let plain: Vec<u8> = path
+            .iter()
+            .copied()
+            .filter(u8::is_ascii_alphanumeric)
+            .take(80)
+            .collect();
         header.text(NAME, &[b"PaxHeaders/".as_slice(), &plain].concat());
         header.number(MODE, 0o600);
         let length = records.bytes().len() as u64;
@@ -80,7 +89,11 @@ impl Writer for Tar<'_> {
         }
         header.number(MODE, u64::from(metadata.mode & 0o7777));
         let size = if kind == b'0' { item.size } else { 0 };
-        let numbers = [(UID, "uid", metadata.uid.into()), (GID, "gid", metadata.gid.into()), (SIZE, "size", size)];
+        let numbers = [
+            (UID, "uid", metadata.uid.into()),
+            (GID, "gid", metadata.gid.into()),
+            (SIZE, "size", size),
+        ];
         for (field, key, number) in numbers {
             if !header.number(field, number) {
                 records.add(key.as_bytes(), number.to_string().as_bytes());
@@ -153,7 +166,11 @@ impl Header {
             return true;
         }
         let fits = |&at: &usize| at > 0 && at <= PREFIX.1 && (1..=NAME.1).contains(&(path.len() - at - 1));
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let slashes = path
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'/')
+            .map(|(at, _)| at);
         match slashes.into_iter().find(fits) {
             Some(at) => {
                 self.0[NAME.0..NAME.0 + NAME.1].fill(0);
