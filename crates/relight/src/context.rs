@@ -10,14 +10,20 @@ use relight_repo::storage::local::LocalStorage;
 use relight_repo::{OpenOptions, Repository, keyring};
 
 use crate::credentials::KeyOptions;
-use crate::s3::S3Options;
 use crate::failure::{Failure, Result};
+use crate::s3::S3Options;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The repository: a directory or s3://BUCKET/PREFIX
-    #[arg(long = "repo", short = 'r', global = true, env = "RELIGHT_REPOSITORY", value_name = "REPO")]
+    #[arg(
+        long = "repo",
+        short = 'r',
+        global = true,
+        env = "RELIGHT_REPOSITORY",
+        value_name = "REPO"
+    )]
     pub repository: Option<String>,
     #[command(flatten)]
     pub keys: KeyOptions,
@@ -38,7 +44,10 @@ impl Global {
     /// The repository's location, as given.
     pub fn location(&self) -> Result<&str> {
         let missing = || Failure::Usage("name the repository with --repo or RELIGHT_REPOSITORY".into());
-        self.repository.as_deref().filter(|location| !location.is_empty()).ok_or_else(missing)
+        self.repository
+            .as_deref()
+            .filter(|location| !location.is_empty())
+            .ok_or_else(missing)
     }
 
     /// The storage of the repository.
@@ -57,7 +66,11 @@ impl Global {
             )));
         }
         let path = Path::new(location);
-        Ok(Arc::new(if create { LocalStorage::create(path)? } else { LocalStorage::open(path)? }))
+        Ok(Arc::new(if create {
+            LocalStorage::create(path)?
+        } else {
+            LocalStorage::open(path)?
+        }))
     }
 
     /// Opens the repository.
@@ -82,7 +95,11 @@ impl Global {
     }
 
     /// Opens it with keys that were unlocked already.
-    pub fn open_with(&self, storage: Arc<dyn Storage>, keys: relight_keys::KeySet) -> Result<Arc<Repository>> {
+    pub fn open_with(
+        &self,
+        storage: Arc<dyn Storage>,
+        keys: relight_keys::KeySet,
+    ) -> Result<Arc<Repository>> {
         Ok(Arc::new(Repository::open(storage, keys, self.open_options()?)?))
     }
 
@@ -95,12 +112,18 @@ impl Global {
         if let Some(directory) = &self.cache_dir {
             return Ok(directory.clone());
         }
-        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let base = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")));
         match base {
             Some(base) => Ok(base.join("relight")),
             None if rustix::process::geteuid().is_root() => Ok("/var/cache/relight".into()),
-            None => Err(Failure::Usage("neither HOME nor RELIGHT_CACHE_DIR says where caches may lie".into())),
+            None => Err(Failure::Usage(
+                "neither HOME nor RELIGHT_CACHE_DIR says where caches may lie".into(),
+            )),
         }
     }
 }
@@ -111,7 +134,10 @@ fn unlock(
 ) -> Result<(Arc<dyn Storage>, Opened)> {
     if !keyring::is_repository(&*storage)? {
         // Before a passphrase is asked for.
-        return Err(relight_repo::RepoError::NotARepository { location: storage.location() }.into());
+        return Err(relight_repo::RepoError::NotARepository {
+            location: storage.location(),
+        }
+        .into());
     }
     let opened = keyring::unlock(&*storage, &*key()?)?;
     Ok((storage, opened))

@@ -14,10 +14,22 @@ use crate::failure::{Failure, Result};
 #[derive(Debug, Clone, Default, Args)]
 pub struct KeyOptions {
     /// File whose first line is the passphrase; without any key a prompt asks for it
-    #[arg(long, global = true, env = "RELIGHT_PASSWORD_FILE", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        global = true,
+        env = "RELIGHT_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     pub password_file: Option<PathBuf>,
     /// Key file
-    #[arg(long, global = true, env = "RELIGHT_KEY_FILE", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        global = true,
+        env = "RELIGHT_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     pub key_file: Option<PathBuf>,
     /// File with a recovery key as it was printed
     #[arg(long, global = true, value_name = "FILE", help_heading = "Keys")]
@@ -42,7 +54,10 @@ impl KeyOptions {
     }
 
     fn given(&self) -> Result<Option<Box<dyn Provider>>> {
-        let given = [&self.password_file, &self.key_file, &self.recovery_key_file].into_iter().flatten().count();
+        let given = [&self.password_file, &self.key_file, &self.recovery_key_file]
+            .into_iter()
+            .flatten()
+            .count();
         if given > 1 {
             return Err(Failure::Usage(
                 "give one of --password-file (RELIGHT_PASSWORD_FILE), --key-file (RELIGHT_KEY_FILE) and \
@@ -88,7 +103,9 @@ pub fn prompt_new(question: &str) -> Result<Passphrase> {
     let new = passphrase(&first)?;
     new.check_new().map_err(keys)?;
     if *prompt("Again: ")? != *first {
-        return Err(Failure::Usage("the two passphrases differ; nothing was changed".into()));
+        return Err(Failure::Usage(
+            "the two passphrases differ; nothing was changed".into(),
+        ));
     }
     Ok(new)
 }

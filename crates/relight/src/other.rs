@@ -12,7 +12,12 @@ use crate::failure::Result;
 #[derive(Debug, Clone, Default, Args)]
 pub struct ToKeys {
     /// File whose first line is the passphrase of the other repository; without any key a prompt asks for it
-    #[arg(long, env = "RELIGHT_TO_PASSWORD_FILE", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "RELIGHT_TO_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     to_password_file: Option<PathBuf>,
     /// Key file of the other repository
     #[arg(long, env = "RELIGHT_TO_KEY_FILE", value_name = "FILE", help_heading = "Keys")]
@@ -30,10 +35,20 @@ impl ToKeys {
 #[derive(Debug, Clone, Default, Args)]
 pub struct FromKeys {
     /// File whose first line is the passphrase of the other repositories; without any key a prompt asks for it
-    #[arg(long, env = "RELIGHT_FROM_PASSWORD_FILE", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "RELIGHT_FROM_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     from_password_file: Option<PathBuf>,
     /// Key file of the other repositories
-    #[arg(long, env = "RELIGHT_FROM_KEY_FILE", value_name = "FILE", help_heading = "Keys")]
+    #[arg(
+        long,
+        env = "RELIGHT_FROM_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Keys"
+    )]
     from_key_file: Option<PathBuf>,
 }
 
@@ -46,5 +61,10 @@ impl FromKeys {
 
 fn provider(password_file: &Option<PathBuf>, key_file: &Option<PathBuf>) -> Result<Box<dyn Provider>> {
     let (password_file, key_file) = (password_file.clone(), key_file.clone());
-    KeyOptions { password_file, key_file, recovery_key_file: None }.provider()
+    KeyOptions {
+        password_file,
+        key_file,
+        recovery_key_file: None,
+    }
+    .provider()
 }

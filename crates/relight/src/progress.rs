@@ -1,8 +1,8 @@
 //! Shows how far long work has come: bytes, rate, remaining time; on a terminal only.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,13 @@ impl Meter {
 
     /// Shows how many things of `total` (0 if that is not known) are done.
     pub fn counting(global: &Global, done: Arc<AtomicU64>, total: u64, label: &'static str) -> Self {
-        Self::drawing(global, move || done.load(Ordering::Relaxed), total, move || label.to_string(), count_line)
+        Self::drawing(
+            global,
+            move || done.load(Ordering::Relaxed),
+            total,
+            move || label.to_string(),
+            count_line,
+        )
     }
 
     fn drawing(
@@ -83,7 +89,11 @@ fn draw(ended: &AtomicBool, done: &dyn Fn() -> u64, total: u64, label: &dyn Fn()
         let passed = now.duration_since(marked).as_secs_f64();
         if passed >= 1.0 {
             let latest = bytes.saturating_sub(mark) as f64 / passed;
-            rate = if rate == 0.0 { latest } else { rate * 0.7 + latest * 0.3 };
+            rate = if rate == 0.0 {
+                latest
+            } else {
+                rate * 0.7 + latest * 0.3
+            };
             (marked, mark) = (now, bytes);
         }
         eprint!("\r\x1b[K{}", line(bytes, total, rate, &label()));
@@ -105,7 +115,11 @@ fn line(bytes: u64, total: u64, rate: f64, label: &str) -> String {
         }
     }
     let room = 100usize.saturating_sub(line.chars().count() + 2);
-    let short: String = label.chars().filter(|char| !char.is_control()).take(room).collect();
+    let short: String = label
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(room)
+        .collect();
     line + "  " + &short
 }
 

@@ -19,8 +19,12 @@ pub struct Rows {
 impl Rows {
     /// Begins a result. `head` is what its JSON object says before the rows, which are its list `name`.
     pub fn begin(global: &Global, head: &impl Serialize, name: &str) -> Self {
-        let mut rows =
-            Self { out: BufWriter::new(io::stdout()), json: global.json, count: 0, closed: false };
+        let mut rows = Self {
+            out: BufWriter::new(io::stdout()),
+            json: global.json,
+            count: 0,
+            closed: false,
+        };
         if global.json {
             let mut text = String::from("{");
             for (key, value) in fields(head) {
@@ -36,7 +40,8 @@ impl Rows {
     pub fn row<T: Serialize>(&mut self, row: &T, words: impl FnOnce(&T) -> String) {
         if self.json {
             let comma = if self.count > 0 { "," } else { "" };
-            let text = serde_json::to_string(row).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+            let text =
+                serde_json::to_string(row).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
             self.put(&format!("{comma}\n    {text}"));
         } else {
             self.put(&(words(row) + "\n"));

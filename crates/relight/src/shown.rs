@@ -32,7 +32,11 @@ impl PathText {
         let path = String::from_utf8_lossy(&bytes).into_owned();
         let exact = path.as_bytes() == bytes;
         let path_hex = (!exact).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
-        Self { path, path_hex, bytes }
+        Self {
+            path,
+            path_hex,
+            bytes,
+        }
     }
 
     /// For people.
@@ -128,7 +132,10 @@ impl Shown {
 
     /// As `ls -l` shows it.
     pub fn long_line(&self) -> String {
-        let mode = self.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        let mode = self
+            .mode
+            .as_deref()
+            .and_then(|mode| u32::from_str_radix(mode, 8).ok());
         let mode = mode.map_or_else(|| "---------".into(), permissions);
         let more = if self.attributes.is_empty() { ' ' } else { '+' };
         let id = |id: Option<u32>| id.map_or_else(|| "-".into(), |id| id.to_string());
@@ -138,7 +145,10 @@ impl Shown {
             (None, None) => "-".into(),
         };
         let modified = self.modified.map_or_else(|| "-".into(), local_time);
-        let target = self.target.as_ref().map_or_else(String::new, |target| format!(" -> {target}"));
+        let target = self
+            .target
+            .as_ref()
+            .map_or_else(String::new, |target| format!(" -> {target}"));
         format!(
             "{}{mode}{more} {:>6} {:>6} {size:>10} {modified:>19} {}{target}",
             self.kind.letter(),
@@ -167,7 +177,11 @@ fn attributes(metadata: &Metadata) -> Vec<String> {
 /// The nine letters, with set-id and sticky bits.
 fn permissions(mode: u32) -> String {
     let mut out = String::with_capacity(9);
-    let groups = [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')];
+    let groups = [
+        (6, 0o4000, 's', 'S'),
+        (3, 0o2000, 's', 'S'),
+        (0, 0o1000, 't', 'T'),
+    ];
     for (shift, special, with, without) in groups {
         let bits = mode >> shift & 7;
         out.push(if bits & 4 != 0 { 'r' } else { '-' });
@@ -188,7 +202,10 @@ fn timestamp(time: FileTime) -> Option<Timestamp> {
 
 /// A time for programs: RFC 3339 in UTC, to the nanosecond; beyond its range seconds since 1970.
 pub fn time_text(time: FileTime) -> String {
-    timestamp(time).map_or_else(|| format!("@{}.{:09}", time.secs, time.nanos), |time| time.to_string())
+    timestamp(time).map_or_else(
+        || format!("@{}.{:09}", time.secs, time.nanos),
+        |time| time.to_string(),
+    )
 }
 
 /// A time for people, in their zone.
@@ -198,7 +215,9 @@ pub fn local_time(time: FileTime) -> String {
 
 /// A moment for people, in their zone.
 pub fn local(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    time.to_zoned(TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }
 
 /// The bytes of a path that was given as an argument.
@@ -221,14 +240,26 @@ mod tests {
 
     #[test]
     fn a_path_that_is_no_text_keeps_its_bytes() {
-        assert_eq!(serde_json::to_string(&PathText::new(b"a".to_vec())).unwrap(), r#"{"path":"a"}"#);
+        assert_eq!(
+            serde_json::to_string(&PathText::new(b"a".to_vec())).unwrap(),
+            r#"{"path":"a"}"#
+        );
         let json = serde_json::to_string(&PathText::new(b"a\xff".to_vec())).unwrap();
         assert_eq!(json, "{\"path\":\"a\u{fffd}\",\"path_hex\":\"61ff\"}");
     }
 
     #[test]
     fn times_of_any_year_are_shown() {
-        assert_eq!(time_text(FileTime { secs: 0, nanos: 5 }), "1970-01-01T00:00:00.000000005Z");
-        assert_eq!(time_text(FileTime { secs: i64::MAX, nanos: 0 }), "@9223372036854775807.000000000");
+        assert_eq!(
+            time_text(FileTime { secs: 0, nanos: 5 }),
+            "1970-01-01T00:00:00.000000005Z"
+        );
+        assert_eq!(
+            time_text(FileTime {
+                secs: i64::MAX,
+                nanos: 0
+            }),
+            "@9223372036854775807.000000000"
+        );
     }
 }

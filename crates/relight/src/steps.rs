@@ -19,7 +19,11 @@ pub struct Steps<'g> {
 impl<'g> Steps<'g> {
     /// Nothing has begun.
     pub fn new(global: &'g Global) -> Self {
-        Self { global, now: Mutex::default(), done: Mutex::default() }
+        Self {
+            global,
+            now: Mutex::default(),
+            done: Mutex::default(),
+        }
     }
 }
 

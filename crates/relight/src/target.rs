@@ -23,8 +23,10 @@ pub fn snapshot(repository: &Arc<Repository>, given: &str) -> Result<Snapshot> {
 /// The one of `snapshots` that `given` names.
 pub fn choose<'a>(snapshots: &'a [Snapshot], given: &str) -> Result<&'a Snapshot> {
     let wanted: SnapshotRef = given.parse().map_err(usage)?;
-    let named: Vec<(String, &Snapshot)> =
-        snapshots.iter().map(|snapshot| (snapshot.id.to_string(), snapshot)).collect();
+    let named: Vec<(String, &Snapshot)> = snapshots
+        .iter()
+        .map(|snapshot| (snapshot.id.to_string(), snapshot))
+        .collect();
     let listed = named.iter().map(|(id, snapshot)| Listed {
         id,
         workload: &snapshot.workload,
@@ -45,12 +47,25 @@ pub enum Target<'a> {
 
 /// Everything in a snapshot, in its order.
 pub fn everything(snapshot: &Snapshot) -> Vec<Target<'_>> {
-    let whole = snapshot.archives.iter().filter(|archive| is_whole(archive)).map(Target::Whole);
-    whole.chain(files::trees(snapshot).into_iter().map(|tree| Target::InTree(tree, Vec::new()))).collect()
+    let whole = snapshot
+        .archives
+        .iter()
+        .filter(|archive| is_whole(archive))
+        .map(Target::Whole);
+    whole
+        .chain(
+            files::trees(snapshot)
+                .into_iter()
+                .map(|tree| Target::InTree(tree, Vec::new())),
+        )
+        .collect()
 }
 
 fn is_whole(archive: &Archive) -> bool {
-    matches!(archive.kind, ArchiveKind::Image | ArchiveKind::Stream | ArchiveKind::Blob)
+    matches!(
+        archive.kind,
+        ArchiveKind::Image | ArchiveKind::Stream | ArchiveKind::Blob
+    )
 }
 
 /// What `path` means in a snapshot: a name at its root and a path below it (`etc/passwd`), or the path that it had
@@ -59,7 +74,9 @@ pub fn find<'a>(snapshot: &'a Snapshot, path: &[u8]) -> Result<Target<'a>> {
     let trees = files::trees(snapshot);
     if path.starts_with(b"/") {
         // The longest original path that it lies in.
-        let inside = trees.iter().filter_map(|tree| Some((tree, below(path, tree.path?.as_bytes())?)));
+        let inside = trees
+            .iter()
+            .filter_map(|tree| Some((tree, below(path, tree.path?.as_bytes())?)));
         if let Some((tree, rest)) = inside.max_by_key(|(tree, _)| tree.path.map_or(0, str::len)) {
             return Ok(Target::InTree(*tree, rest.to_vec()));
         }
@@ -72,11 +89,17 @@ pub fn find<'a>(snapshot: &'a Snapshot, path: &[u8]) -> Result<Target<'a>> {
     if let Some(tree) = trees.iter().find(|tree| tree.name.as_bytes() == name) {
         return Ok(Target::InTree(*tree, rest.to_vec()));
     }
-    let whole = snapshot.archives.iter().find(|archive| is_whole(archive) && archive.name.as_bytes() == name);
+    let whole = snapshot
+        .archives
+        .iter()
+        .find(|archive| is_whole(archive) && archive.name.as_bytes() == name);
     if let Some(archive) = whole.filter(|_| rest.is_empty()) {
         return Ok(Target::Whole(archive));
     }
-    let known: Vec<String> = everything(snapshot).iter().map(|target| target.name().to_string()).collect();
+    let known: Vec<String> = everything(snapshot)
+        .iter()
+        .map(|target| target.name().to_string())
+        .collect();
     Err(Failure::Usage(format!(
         "snapshot {} has no {}; at its root are: {}",
         snapshot.id.short(),

@@ -55,7 +55,9 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let defaults = CollectOptions::default();
     let how = CollectOptions {
         grace: options.grace.map_or(defaults.grace, TimeSpan::duration),
-        session_timeout: options.session_timeout.map_or(defaults.session_timeout, TimeSpan::duration),
+        session_timeout: options
+            .session_timeout
+            .map_or(defaults.session_timeout, TimeSpan::duration),
         max_waste: options.max_waste,
         max_rewrite: options.max_rewrite.map(|size| size.0),
         rewrite_classed: options.rewrite_cold,
@@ -65,17 +67,23 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     let repository = global.open()?;
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
-    let control = Control { cancelled: &cancelled, progress: &steps };
+    let control = Control {
+        cancelled: &cancelled,
+        progress: &steps,
+    };
     if options.dry_run {
         let plan = collect::plan(&repository, &how, control)?;
         drop(steps);
-        output::result(global, &Planned { dry_run: true, plan }, |planned, out| planned_words(&planned.plan, out));
+        output::result(global, &Planned { dry_run: true, plan }, |planned, out| {
+            planned_words(&planned.plan, out)
+        });
         return Ok(Exit::Done);
     }
     let report = collect::collect(&repository, &how, control)?;
     drop(steps);
     output::result(global, &report, words);
-    let damaged = report.found.damaged + report.found.lost + report.unreadable + report.unreadable_orphans > 0;
+    let damaged =
+        report.found.damaged + report.found.lost + report.unreadable + report.unreadable_orphans > 0;
     Ok(if damaged { Exit::Damage } else { Exit::Done })
 }
 
@@ -122,7 +130,11 @@ fn found(plan: &Plan, out: &mut String) {
 
 fn planned_words(plan: &Plan, out: &mut String) {
     found(plan, out);
-    let lines = [("would be deleted", plan.delete), ("would be condemned", plan.condemn), ("would be rewritten", plan.rewrite)];
+    let lines = [
+        ("would be deleted", plan.delete),
+        ("would be condemned", plan.condemn),
+        ("would be rewritten", plan.rewrite),
+    ];
     for (what, packs) in lines {
         out.push_str(&format!("  {} {what}\n", amount(packs)));
     }
@@ -143,9 +155,18 @@ fn words(report: &Report, out: &mut String) {
         }
     }
     let counts = [
-        ("packs could not be rewritten because something in them cannot be read", report.unreadable),
-        ("packs of interrupted writers were taken into the index", report.adopted),
-        ("packs of interrupted writers cannot be read", report.unreadable_orphans),
+        (
+            "packs could not be rewritten because something in them cannot be read",
+            report.unreadable,
+        ),
+        (
+            "packs of interrupted writers were taken into the index",
+            report.adopted,
+        ),
+        (
+            "packs of interrupted writers cannot be read",
+            report.unreadable_orphans,
+        ),
         ("writers were given up", report.given_up),
     ];
     for (what, count) in counts {

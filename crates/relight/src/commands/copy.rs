@@ -35,12 +35,17 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let snapshots = if options.snapshots.is_empty() {
         let (mut all, broken) = source.snapshots()?;
         for (id, error) in &broken {
-            output::remark(global, &format!("snapshot {id} cannot be read and is not copied: {error}"));
+            output::remark(
+                global,
+                &format!("snapshot {id} cannot be read and is not copied: {error}"),
+            );
         }
         if let Some(workload) = &options.workload {
             all.retain(|snapshot| snapshot.workload == workload.as_str());
             if all.is_empty() {
-                return Err(Failure::Usage(format!("there is no snapshot of {workload}; nothing was copied")));
+                return Err(Failure::Usage(format!(
+                    "there is no snapshot of {workload}; nothing was copied"
+                )));
             }
         }
         all
@@ -56,7 +61,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         )));
     }
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
-    let control = Control { cancelled: &cancelled, progress: &steps };
+    let control = Control {
+        cancelled: &cancelled,
+        progress: &steps,
+    };
     let report = copy::copy(&source, &other, &snapshots, control)?;
     drop(steps);
     output::result(global, &report, words);
@@ -81,7 +89,11 @@ fn words(report: &CopyReport, out: &mut String) {
     for (snapshot, error) in &report.failed {
         out.push_str(&format!("{} was not copied: {error}\n", snapshot.short()));
     }
-    out.push_str(&format!("{} copied, {} were there already.\n", report.copied.len(), report.skipped.len()));
+    out.push_str(&format!(
+        "{} copied, {} were there already.\n",
+        report.copied.len(),
+        report.skipped.len()
+    ));
     if report.cancelled {
         out.push_str("Stopped; what was read so far is used by the next copy.\n");
     }

@@ -67,10 +67,16 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
     let left = target::snapshot(&repository, &options.left)?;
     let right = target::snapshot(&repository, &options.right)?;
-    let head = Head { left: left.id.to_string(), right: right.id.to_string() };
+    let head = Head {
+        left: left.id.to_string(),
+        right: right.id.to_string(),
+    };
     let reader = Arc::new(ChunkReader::new(repository)?);
     let (left, right) = (View::new(reader.clone(), left), View::new(reader, right));
-    let how = compare::Options { contents: options.content, cancelled: cancel::flag() };
+    let how = compare::Options {
+        contents: options.content,
+        cancelled: cancel::flag(),
+    };
     let path = options.path.as_deref().map(bytes);
     if let Some(path) = path {
         // A wrong path is told before anything is printed.
@@ -140,12 +146,22 @@ fn line(row: &Row) -> String {
         what.push(format!("was a {former}, is a {}", row.kind));
     }
     what.extend(row.attributes.iter().map(|attribute| attribute.to_string()));
-    let what = if what.is_empty() { String::new() } else { format!("  ({})", what.join(", ")) };
+    let what = if what.is_empty() {
+        String::new()
+    } else {
+        format!("  ({})", what.join(", "))
+    };
     format!("{mark} {}{slash}{what}", row.path.printable())
 }
 
 fn words(totals: &Totals) -> String {
-    let Totals { added, removed, content_changed, attributes_changed, type_changed } = totals;
+    let Totals {
+        added,
+        removed,
+        content_changed,
+        attributes_changed,
+        type_changed,
+    } = totals;
     if added + removed + content_changed + attributes_changed + type_changed == 0 {
         return "No differences.\n".into();
     }

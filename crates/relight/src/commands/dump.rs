@@ -60,11 +60,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let label = printable(bytes(&options.path));
     let meter = |total| Meter::start(global, done.clone(), total, move || label.clone());
     if let Some(path) = &options.output {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
         let mut file = made.map_err(Failure::io(format!("make {}", path.display())))?;
         let meter = meter(size(&view, &place));
-        let written = write(global, &view, &place, format, &mut file, &done)
-            .and_then(|exit| file.sync_all().map(|()| exit).map_err(Failure::io(format!("write {}", path.display()))));
+        let written = write(global, &view, &place, format, &mut file, &done).and_then(|exit| {
+            file.sync_all()
+                .map(|()| exit)
+                .map_err(Failure::io(format!("write {}", path.display())))
+        });
         drop(meter);
         if written.is_err() {
             // Half a file under its final name would look like a whole one.
@@ -77,7 +84,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         return Err(binary());
     }
     // Not locked for good: a progress line shares the terminal only where this goes elsewhere.
-    let mut out = Guarded { out: raw_stdout()?, text_only: terminal, refused: false };
+    let mut out = Guarded {
+        out: raw_stdout()?,
+        text_only: terminal,
+        refused: false,
+    };
     let meter = (!terminal).then(|| meter(size(&view, &place)));
     let written = write(global, &view, &place, format, &mut out, &done);
     drop(meter);
@@ -99,12 +110,22 @@ fn write(
     };
     let report = export::export(view, place, format, out, done, &cancelled)?;
     for (path, kind) in report.left_out.iter().take(20) {
-        output::remark(global, &format!("left out: {} (a {kind} has no place in this format)", printable(path)));
+        output::remark(
+            global,
+            &format!(
+                "left out: {} (a {kind} has no place in this format)",
+                printable(path)
+            ),
+        );
     }
     if let Some(more) = report.left_out.len().checked_sub(20).filter(|more| *more > 0) {
         output::remark(global, &format!("and {more} more"));
     }
-    Ok(if report.left_out.is_empty() { Exit::Done } else { Exit::Incomplete })
+    Ok(if report.left_out.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 fn is_folder(place: &Place<'_>) -> bool {
@@ -136,7 +157,9 @@ fn binary() -> Failure {
 /// Standard output without the buffer that cuts at lines.
 fn raw_stdout() -> Result<File> {
     let copied = rustix::io::dup(io::stdout());
-    Ok(copied.map_err(|error| Failure::Io("open standard output".into(), error.into()))?.into())
+    Ok(copied
+        .map_err(|error| Failure::Io("open standard output".into(), error.into()))?
+        .into())
 }
 
 /// Lets binary data through unless it goes to a terminal.
@@ -160,4 +183,3 @@ impl Write for Guarded {
         self.out.flush()
     }
 }
-

@@ -73,9 +73,12 @@ type TreeKey = (ChunkId, u64, String, Option<String>);
 
 /// Finds it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let pattern = Pattern::parse(bytes(&options.pattern)).map_err(|error| Failure::Usage(error.to_string()))?;
+    let pattern =
+        Pattern::parse(bytes(&options.pattern)).map_err(|error| Failure::Usage(error.to_string()))?;
     if pattern.is_include() {
-        return Err(Failure::Usage("a pattern to find cannot begin with `!`; write `\\!` for the character".into()));
+        return Err(Failure::Usage(
+            "a pattern to find cannot begin with `!`; write `\\!` for the character".into(),
+        ));
     }
     let repository = global.open()?;
     let mut unreadable = Vec::new();
@@ -96,8 +99,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     // The newest first, as people look for it.
     snapshots.reverse();
     let reader = Arc::new(ChunkReader::new(repository)?);
-    let views: Vec<View> =
-        snapshots.into_iter().map(|snapshot| View::new(reader.clone(), snapshot)).collect();
+    let views: Vec<View> = snapshots
+        .into_iter()
+        .map(|snapshot| View::new(reader.clone(), snapshot))
+        .collect();
 
     let found = search(global, &views, &pattern, &mut unreadable)?;
     let mut matches = versions(&views, &pattern, &found);
@@ -107,10 +112,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 && older.path.path_hex == newer.path.path_hex
         });
     }
-    let result =
-        Found { matches, snapshots_searched: views.len(), trees_read: found.len(), unreadable };
+    let result = Found {
+        matches,
+        snapshots_searched: views.len(),
+        trees_read: found.len(),
+        unreadable,
+    };
     output::result(global, &result, words);
-    Ok(if result.unreadable.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(if result.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Damage
+    })
 }
 
 fn key(tree: &TreeView) -> TreeKey {
@@ -127,7 +140,12 @@ fn search(
 ) -> Result<HashMap<TreeKey, Vec<Match>>> {
     let (mut trees, mut seen) = (Vec::new(), HashSet::new());
     for view in views {
-        trees.extend(view.trees().iter().filter(|tree| seen.insert(key(tree))).map(|tree| (view.snapshot(), tree)));
+        trees.extend(
+            view.trees()
+                .iter()
+                .filter(|tree| seen.insert(key(tree)))
+                .map(|tree| (view.snapshot(), tree)),
+        );
     }
     let (cancelled, next) = (cancel::flag(), AtomicUsize::new(0));
     let found = Mutex::new((HashMap::new(), Vec::new()));
@@ -140,7 +158,9 @@ fn search(
                     found.0.insert(key(tree), matches);
                 }
                 Err(error) if error.is_cancelled() => return Err(Failure::from(error)),
-                Err(error) => found.1.push(format!("{} in snapshot {}: {error}", tree.name, snapshot.id)),
+                Err(error) => found
+                    .1
+                    .push(format!("{} in snapshot {}: {error}", tree.name, snapshot.id)),
             }
         }
         Ok(())
@@ -149,7 +169,9 @@ fn search(
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         let panicked = |_| Err(Failure::Usage("a thread of the search ended unexpectedly".into()));
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(panicked))
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(panicked))
     })?;
     let (found, failed) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     for failure in failed {
@@ -162,11 +184,14 @@ fn search(
 /// The matches of all snapshots, sorted by workload and path, of each the newest version first.
 fn versions(views: &[View], pattern: &Pattern, found: &HashMap<TreeKey, Vec<Match>>) -> Vec<Version> {
     type Same = (Kind, Option<u64>, Option<FileTime>);
-    let mut all: BTreeMap<(&str, Vec<u8>), Vec<(Same, Vec<&Snapshot>)>> = BTreeMap::new();
+    type Versions<'a> = Vec<(Same, Vec<&'a Snapshot>)>;
+    let mut all: BTreeMap<(&str, Vec<u8>), Versions<'_>> = BTreeMap::new();
     for view in views {
         let snapshot = view.snapshot();
         let mut add = |path: &[u8], same: Same| {
-            let versions = all.entry((snapshot.workload.as_str(), path.to_vec())).or_default();
+            let versions = all
+                .entry((snapshot.workload.as_str(), path.to_vec()))
+                .or_default();
             match versions.iter_mut().find(|(other, _)| *other == same) {
                 Some((_, snapshots)) => snapshots.push(snapshot),
                 None => versions.push((same, vec![snapshot])),
@@ -177,8 +202,14 @@ fn versions(views: &[View], pattern: &Pattern, found: &HashMap<TreeKey, Vec<Matc
                 add(&entry.path, (entry.kind, entry.size, Some(entry.mtime)));
             }
         }
-        for archive in view.archives().filter(|archive| pattern.matches(archive.name.as_bytes(), false)) {
-            add(archive.name.as_bytes(), (kind_of(archive), Some(archive.root.size), None));
+        for archive in view
+            .archives()
+            .filter(|archive| pattern.matches(archive.name.as_bytes(), false))
+        {
+            add(
+                archive.name.as_bytes(),
+                (kind_of(archive), Some(archive.root.size), None),
+            );
         }
     }
     let mut sorted = Vec::new();
@@ -201,21 +232,34 @@ fn versions(views: &[View], pattern: &Pattern, found: &HashMap<TreeKey, Vec<Matc
 
 fn words(found: &Found, out: &mut String) {
     if found.matches.is_empty() {
-        out.push_str(&format!("Nothing matches in {} snapshots.\n", found.snapshots_searched));
+        out.push_str(&format!(
+            "Nothing matches in {} snapshots.\n",
+            found.snapshots_searched
+        ));
     } else {
-        let heading = ["SNAPSHOT", "TAKEN", "IN", "WORKLOAD", "SIZE", "MODIFIED", "PATH"].map(String::from).to_vec();
+        let heading = ["SNAPSHOT", "TAKEN", "IN", "WORKLOAD", "SIZE", "MODIFIED", "PATH"]
+            .map(String::from)
+            .to_vec();
         let row = |version: &Version| {
             vec![
-                version.snapshots.first().map(|id| id.chars().take(8).collect()).unwrap_or_default(),
+                version
+                    .snapshots
+                    .first()
+                    .map(|id| id.chars().take(8).collect())
+                    .unwrap_or_default(),
                 version.newest.map(local).unwrap_or_default(),
                 version.snapshots.len().to_string(),
                 version.workload.clone(),
-                version.size.map_or_else(|| "-".into(), |size| ByteSize(size).to_string()),
+                version
+                    .size
+                    .map_or_else(|| "-".into(), |size| ByteSize(size).to_string()),
                 version.modified.map_or_else(|| "-".into(), local_time),
                 version.path.printable(),
             ]
         };
-        let rows: Vec<_> = std::iter::once(heading).chain(found.matches.iter().map(row)).collect();
+        let rows: Vec<_> = std::iter::once(heading)
+            .chain(found.matches.iter().map(row))
+            .collect();
         output::table(&rows, &[2, 4], out);
     }
     for line in &found.unreadable {

@@ -63,7 +63,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     if let Some(earlier) = &earlier {
         earlier.check(&plan)?;
     }
-    let mut report = Report { plan, applied: options.apply, forgotten: Vec::new() };
+    let mut report = Report {
+        plan,
+        applied: options.apply,
+        forgotten: Vec::new(),
+    };
     if options.apply {
         report.plan.check_alarms(options.accept_alarms)?;
         report.forgotten = execute(&repository, &report.plan)?;
@@ -82,7 +86,10 @@ fn execute(repository: &Repository, plan: &Plan) -> Result<Vec<SnapshotId>> {
         }
         let done = repository.forget(id).map_err(|error| {
             let (count, of) = (forgotten.len(), plan.forget.len());
-            Failure::Usage(format!("{count} of {of} snapshots were forgotten, then {}: {error}", id.short()))
+            Failure::Usage(format!(
+                "{count} of {of} snapshots were forgotten, then {}: {error}",
+                id.short()
+            ))
         });
         done?;
         forgotten.push(id);
@@ -103,7 +110,12 @@ fn words(report: &Report, out: &mut String) {
                 (false, true) => "forgotten",
                 (false, false) => "forget",
             };
-            vec![format!("  {word}"), planned.id.short(), crate::shown::local(planned.time), planned.why.join(", ")]
+            vec![
+                format!("  {word}"),
+                planned.id.short(),
+                crate::shown::local(planned.time),
+                planned.why.join(", "),
+            ]
         };
         let rows: Vec<_> = workload.snapshots.iter().map(row).collect();
         output::table(&rows, &[], out);
@@ -111,12 +123,19 @@ fn words(report: &Report, out: &mut String) {
     for alarm in &plan.alarms {
         out.push_str(&format!("alarm: {alarm}\n"));
     }
-    let kept: usize = plan.workloads.iter().flat_map(|group| &group.snapshots).filter(|planned| planned.keep).count();
+    let kept: usize = plan
+        .workloads
+        .iter()
+        .flat_map(|group| &group.snapshots)
+        .filter(|planned| planned.keep)
+        .count();
     let count = plan.forget.len();
     out.push_str(&match (report.applied, count) {
         (true, 0) => "Nothing was to be forgotten.\n".to_string(),
         (true, _) => format!("{count} forgotten, {kept} kept. `relight collect` frees the space.\n"),
         (false, 0) => format!("Nothing is to be forgotten, {kept} would be kept.\n"),
-        (false, _) => format!("{count} would be forgotten, {kept} kept. Nothing was changed; --apply does it.\n"),
+        (false, _) => {
+            format!("{count} would be forgotten, {kept} kept. Nothing was changed; --apply does it.\n")
+        }
     });
 }

@@ -39,14 +39,20 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Some(location) => location.as_str(),
         None => global.location()?,
     };
-    if let (Some(one), Some(other)) = (&options.location, &global.repository) {
-        if one != other && std::env::var("RELIGHT_REPOSITORY").as_ref() != Ok(other) {
-            return Err(Failure::Usage("the repository is named twice; leave one of the two out".into()));
-        }
+    if let (Some(one), Some(other)) = (&options.location, &global.repository)
+        && one != other
+        && std::env::var("RELIGHT_REPOSITORY").as_ref() != Ok(other)
+    {
+        return Err(Failure::Usage(
+            "the repository is named twice; leave one of the two out".into(),
+        ));
     }
     let storage = global.storage_at(location, true)?;
     if keyring::is_repository(&*storage)? {
-        return Err(relight_repo::RepoError::AlreadyARepository { location: storage.location() }.into());
+        return Err(relight_repo::RepoError::AlreadyARepository {
+            location: storage.location(),
+        }
+        .into());
     }
     let provider = global.keys.new_provider()?;
     let settings = Settings {
@@ -56,7 +62,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     let now = jiff::Timestamp::now();
     let (descriptor, _) = keyring::initialise(&*storage, &*provider, "first key", now, settings)?;
-    let made = Made { repository: storage.location(), id: descriptor.id };
+    let made = Made {
+        repository: storage.location(),
+        id: descriptor.id,
+    };
     output::result(global, &made, |made, out| {
         out.push_str(&format!("Made repository {} in {}.\n", made.id, made.repository));
         out.push_str("Without a key nothing in it can ever be read: print a recovery key with\n");

@@ -91,7 +91,11 @@ impl Row {
             kind: info.kind.clone(),
             label: info.label.clone(),
             created: when.map_or_else(|| info.created.to_string(), |when| when.to_string()),
-            fingerprint: info.parameters.get("fingerprint").and_then(|value| value.as_str()).map(String::from),
+            fingerprint: info
+                .parameters
+                .get("fingerprint")
+                .and_then(|value| value.as_str())
+                .map(String::from),
             when,
         }
     }
@@ -102,11 +106,19 @@ fn list(global: &Global) -> Result<Exit> {
     let ring = keyring::wraps(&*storage)?;
     let rows: Vec<Row> = ring.wraps().map(Row::of).collect();
     output::result(global, &rows, |rows, out| {
-        let heading = ["ID", "KIND", "CREATED", "FINGERPRINT", "LABEL"].map(String::from).to_vec();
+        let heading = ["ID", "KIND", "CREATED", "FINGERPRINT", "LABEL"]
+            .map(String::from)
+            .to_vec();
         let row = |row: &Row| {
             let created = row.when.map_or_else(|| row.created.clone(), shown::local);
             let fingerprint = row.fingerprint.clone().unwrap_or_else(|| "-".into());
-            vec![row.id.clone(), row.kind.clone(), created, fingerprint, row.label.clone()]
+            vec![
+                row.id.clone(),
+                row.kind.clone(),
+                created,
+                fingerprint,
+                row.label.clone(),
+            ]
         };
         let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(row)).collect();
         output::table(&rows, &[], out);
@@ -167,7 +179,10 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
         }
         (None, None) => Box::new(prompt_new("New passphrase (at least 12 characters): ")?),
     };
-    let label = options.label.clone().unwrap_or_else(|| provider.kind().to_string());
+    let label = options
+        .label
+        .clone()
+        .unwrap_or_else(|| provider.kind().to_string());
     let id = enrol(&*storage, &opened, &*provider, &label).inspect_err(|_| {
         if let Some(path) = made {
             // A key file that opens nothing would only confuse.
@@ -181,9 +196,14 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
         made: made.map(|path| path.display().to_string()),
     };
     output::result(global, &added, |added, out| {
-        out.push_str(&format!("Added {} ({}) with id {}.\n", added.kind, added.label, added.id));
+        out.push_str(&format!(
+            "Added {} ({}) with id {}.\n",
+            added.kind, added.label, added.id
+        ));
         if let Some(path) = &added.made {
-            out.push_str(&format!("Made {path}. Keep a copy away from this machine and from the repository.\n"));
+            out.push_str(&format!(
+                "Made {path}. Keep a copy away from this machine and from the repository.\n"
+            ));
         }
     });
     Ok(Exit::Done)
@@ -208,12 +228,17 @@ struct Tested {
 fn test(global: &Global) -> Result<Exit> {
     let storage = global.storage()?;
     if !keyring::is_repository(&*storage)? {
-        return Err(RepoError::NotARepository { location: storage.location() }.into());
+        return Err(RepoError::NotARepository {
+            location: storage.location(),
+        }
+        .into());
     }
-    let single = |password_file: &Option<PathBuf>, key_file: &Option<PathBuf>, recovery: &Option<PathBuf>| KeyOptions {
-        password_file: password_file.clone(),
-        key_file: key_file.clone(),
-        recovery_key_file: recovery.clone(),
+    let single = |password_file: &Option<PathBuf>, key_file: &Option<PathBuf>, recovery: &Option<PathBuf>| {
+        KeyOptions {
+            password_file: password_file.clone(),
+            key_file: key_file.clone(),
+            recovery_key_file: recovery.clone(),
+        }
     };
     let keys = &global.keys;
     let mut candidates = Vec::new();
@@ -264,8 +289,14 @@ fn test(global: &Global) -> Result<Exit> {
                 (Some(id), label) => out.push_str(&format!(
                     "{} opens the repository: id {id}{}, {}.\n",
                     one.key,
-                    label.as_ref().map_or_else(String::new, |label| format!(" ({label})")),
-                    if one.data_keys == 1 { "1 data key".into() } else { format!("{} data keys", one.data_keys) }
+                    label
+                        .as_ref()
+                        .map_or_else(String::new, |label| format!(" ({label})")),
+                    if one.data_keys == 1 {
+                        "1 data key".into()
+                    } else {
+                        format!("{} data keys", one.data_keys)
+                    }
                 )),
                 _ => out.push_str(&format!("{} does NOT open the repository.\n", one.key)),
             }
@@ -288,7 +319,10 @@ struct Changed {
 
 fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
     let id: WrapId = options.id.parse().map_err(|_| {
-        Failure::Usage(format!("{:?} is no key's id; `relight key list` shows them", options.id))
+        Failure::Usage(format!(
+            "{:?} is no key's id; `relight key list` shows them",
+            options.id
+        ))
     })?;
     let (storage, opened) = global.unlock()?;
     // Whoever removes a key must hold another one, and this proves it.
@@ -307,7 +341,10 @@ fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
         }
         Ok(())
     })?;
-    let changed = Changed { removed: Some(id.to_string()), new_data_key };
+    let changed = Changed {
+        removed: Some(id.to_string()),
+        new_data_key,
+    };
     output::result(global, &changed, |changed, out| {
         out.push_str(&format!("Key {id} opens the repository no more.\n"));
         match &changed.new_data_key {
@@ -329,10 +366,15 @@ fn rotate(global: &Global) -> Result<Exit> {
         new = Some(change.rotate(now.as_second(), &mut SystemEntropy)?.to_string());
         Ok(())
     })?;
-    let changed = Changed { removed: None, new_data_key: new };
+    let changed = Changed {
+        removed: None,
+        new_data_key: new,
+    };
     output::result(global, &changed, |changed, out| {
         let key = changed.new_data_key.as_deref().unwrap_or_default();
-        out.push_str(&format!("What is saved from now on is sealed under the new data key {key}.\n"));
+        out.push_str(&format!(
+            "What is saved from now on is sealed under the new data key {key}.\n"
+        ));
         out.push_str("What is there stays readable under the old one.\n");
     });
     Ok(Exit::Done)

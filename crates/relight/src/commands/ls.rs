@@ -45,7 +45,9 @@ struct Nothing {}
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
-    let head = Head { snapshot: snapshot.id.to_string() };
+    let head = Head {
+        snapshot: snapshot.id.to_string(),
+    };
     let view = View::new(Arc::new(ChunkReader::new(repository)?), snapshot);
     let place = match &options.path {
         Some(path) => view.at(bytes(path))?,
@@ -57,7 +59,13 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         if cancelled.load(Ordering::Relaxed) {
             return Err(RepoError::Cancelled.into());
         }
-        let line = |shown: &Shown| if options.long { shown.long_line() } else { shown.path.printable() };
+        let line = |shown: &Shown| {
+            if options.long {
+                shown.long_line()
+            } else {
+                shown.path.printable()
+            }
+        };
         rows.row(&shown, line);
         Ok(!rows.is_closed())
     })?;

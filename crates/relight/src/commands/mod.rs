@@ -17,6 +17,7 @@ mod quickstart;
 mod repair;
 mod restore;
 mod snapshots;
+mod stats;
 mod verify;
 
 use clap::Subcommand;
@@ -52,6 +53,8 @@ pub enum Command {
     Verify(verify::Options),
     /// Free the space of what no snapshot needs
     Collect(collect::Options),
+    /// Show sizes: logical, deduplicated, stored, and exclusive to each workload
+    Stats(stats::Options),
     /// Copy snapshots to another repository
     Copy(copy::Options),
     /// Put a damaged index or damaged packs in order
@@ -88,6 +91,7 @@ impl Command {
             Self::Forget(options) => forget::run(global, options),
             Self::Verify(options) => verify::run(global, options),
             Self::Collect(options) => collect::run(global, options),
+            Self::Stats(options) => stats::run(global, options),
             Self::Copy(options) => copy::run(global, options),
             Self::Repair(command) => repair::run(global, command),
             Self::Protect(options) => protect::run(global, options, true),

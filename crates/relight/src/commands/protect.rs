@@ -44,16 +44,30 @@ struct Marked {
 pub fn run(global: &Global, options: &Options, protected: bool) -> Result<Exit> {
     let repository = global.open()?;
     // All of them are looked up before the first is changed.
-    let snapshots = options.snapshots.iter().map(|given| target::snapshot(&repository, given));
+    let snapshots = options
+        .snapshots
+        .iter()
+        .map(|given| target::snapshot(&repository, given));
     let mut marked = Vec::new();
     for snapshot in snapshots.collect::<Result<Vec<_>>>()? {
-        let marks = Marks { protected, ..repository.marks(snapshot.id)? };
+        let marks = Marks {
+            protected,
+            ..repository.marks(snapshot.id)?
+        };
         repository.set_marks(snapshot.id, &marks)?;
-        marked.push(Marked { snapshot: snapshot.id.to_string(), short_id: snapshot.id.short(), marks });
+        marked.push(Marked {
+            snapshot: snapshot.id.to_string(),
+            short_id: snapshot.id.short(),
+            marks,
+        });
     }
     output::result(global, &marked, |marked, out| {
         for one in marked {
-            let word = if protected { "protected" } else { "not protected any more" };
+            let word = if protected {
+                "protected"
+            } else {
+                "not protected any more"
+            };
             out.push_str(&format!("Snapshot {} is {word}.\n", one.short_id));
         }
     });
@@ -62,11 +76,17 @@ pub fn run(global: &Global, options: &Options, protected: bool) -> Result<Exit> 
 
 /// Shows or changes the notes of a snapshot.
 pub fn notes(global: &Global, options: &NotesOptions) -> Result<Exit> {
-    let text = if options.clear { Some("") } else { options.text.as_deref() };
+    let text = if options.clear {
+        Some("")
+    } else {
+        options.text.as_deref()
+    };
     if let Some(text) = text {
         let is_odd = |char: char| char.is_control() && char != '\n' && char != '\t';
         if text.len() > MOST || text.contains(is_odd) {
-            return Err(Failure::Usage(format!("notes are at most {MOST} bytes of text without control characters")));
+            return Err(Failure::Usage(format!(
+                "notes are at most {MOST} bytes of text without control characters"
+            )));
         }
     }
     let repository = global.open()?;
@@ -76,7 +96,11 @@ pub fn notes(global: &Global, options: &NotesOptions) -> Result<Exit> {
         marks.notes = text.to_string();
         repository.set_marks(snapshot.id, &marks)?;
     }
-    let marked = Marked { snapshot: snapshot.id.to_string(), short_id: snapshot.id.short(), marks };
+    let marked = Marked {
+        snapshot: snapshot.id.to_string(),
+        short_id: snapshot.id.short(),
+        marks,
+    };
     output::result(global, &marked, |marked, out| {
         match marked.marks.notes.as_str() {
             "" => out.push_str(&format!("Snapshot {} has no notes.\n", marked.short_id)),

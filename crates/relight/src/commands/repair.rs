@@ -48,11 +48,18 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
 fn index(global: &Global) -> Result<Exit> {
     let (storage, opened) = global.unlock()?;
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
-    let control = Control { cancelled: &cancelled, progress: &steps };
+    let control = Control {
+        cancelled: &cancelled,
+        progress: &steps,
+    };
     let report = repair::index(storage, opened.into_keys(), global.open_options()?, control)?;
     drop(steps);
     output::result(global, &report, index_words);
-    Ok(if report.kept.is_empty() && report.missing.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(if report.kept.is_empty() && report.missing.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Damage
+    })
 }
 
 fn index_words(report: &IndexReport, out: &mut String) {
@@ -60,19 +67,38 @@ fn index_words(report: &IndexReport, out: &mut String) {
         "The new index has {} chunks in {} packs; {} packs are new to it.\n",
         report.chunks, report.packs, report.new_packs
     ));
-    out.push_str(&format!("  {} segments written, {} replaced\n", report.written, report.replaced));
+    out.push_str(&format!(
+        "  {} segments written, {} replaced\n",
+        report.written, report.replaced
+    ));
     for bad in &report.bad_segments {
-        out.push_str(&format!("  segment {} was {}: {}\n", bad.segment, bad.damage.word(), bad.detail));
+        out.push_str(&format!(
+            "  segment {} was {}: {}\n",
+            bad.segment,
+            bad.damage.word(),
+            bad.detail
+        ));
     }
     for kept in &report.kept {
-        let known = if kept.known { "what the old index knew of it was kept" } else { "what is in it is not known" };
-        out.push_str(&format!("pack {} is {}: {}; {known}\n", kept.pack, kept.damage.word(), kept.detail));
+        let known = if kept.known {
+            "what the old index knew of it was kept"
+        } else {
+            "what is in it is not known"
+        };
+        out.push_str(&format!(
+            "pack {} is {}: {}; {known}\n",
+            kept.pack,
+            kept.damage.word(),
+            kept.detail
+        ));
     }
     for pack in &report.missing {
         out.push_str(&format!("pack {pack} is not there\n"));
     }
     if !report.kept.is_empty() || !report.missing.is_empty() {
-        out.push_str("Next: `relight verify` tells what that means for snapshots, `relight repair packs` repairs.\n");
+        out.push_str(
+            "Next: `relight verify` tells what that means for snapshots, `relight repair packs` repairs.\n",
+        );
     }
 }
 
@@ -92,15 +118,23 @@ struct Repaired {
 
 fn packs(global: &Global, options: &PacksOptions) -> Result<Exit> {
     let id = |text: &String| {
-        text.parse::<PackId>().map_err(|_| Failure::Usage(format!("{text:?} is no pack; `relight verify` names them")))
+        text.parse::<PackId>()
+            .map_err(|_| Failure::Usage(format!("{text:?} is no pack; `relight verify` names them")))
     };
-    let mut how = PackOptions { packs: options.pack.iter().map(id).collect::<Result<_>>()?, from: Vec::new() };
+    let mut how = PackOptions {
+        packs: options.pack.iter().map(id).collect::<Result<_>>()?,
+        from: Vec::new(),
+    };
     let repository = global.open()?;
     for location in &options.from {
-        how.from.push(global.open_other(location, || options.keys.provider())?);
+        how.from
+            .push(global.open_other(location, || options.keys.provider())?);
     }
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
-    let control = Control { cancelled: &cancelled, progress: &steps };
+    let control = Control {
+        cancelled: &cancelled,
+        progress: &steps,
+    };
     let report = repair::packs(&repository, &how, control)?;
     drop(steps);
     let PackReport {
@@ -126,11 +160,18 @@ fn packs(global: &Global, options: &PacksOptions) -> Result<Exit> {
     };
     output::result(global, &repaired, packs_words);
     // A damaged pack that nothing needs any more is left to the next collection.
-    Ok(if repaired.rest.restorable { Exit::Done } else { repaired.rest.exit() })
+    Ok(if repaired.rest.restorable {
+        Exit::Done
+    } else {
+        repaired.rest.exit()
+    })
 }
 
 fn packs_words(repaired: &Repaired, out: &mut String) {
-    out.push_str(&format!("{} packs were brought back by their parity.\n", repaired.rebuilt.len()));
+    out.push_str(&format!(
+        "{} packs were brought back by their parity.\n",
+        repaired.rebuilt.len()
+    ));
     if repaired.fetched_chunks > 0 {
         out.push_str(&format!(
             "{} chunks, {}, were fetched from copies.\n",
@@ -139,7 +180,10 @@ fn packs_words(repaired: &Repaired, out: &mut String) {
         ));
     }
     if !repaired.parity_written.is_empty() {
-        out.push_str(&format!("{} packs were given new parity.\n", repaired.parity_written.len()));
+        out.push_str(&format!(
+            "{} packs were given new parity.\n",
+            repaired.parity_written.len()
+        ));
     }
     for (pack, why) in &repaired.beyond_parity {
         out.push_str(&format!("parity could not help pack {pack}: {why}\n"));

@@ -44,7 +44,10 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = text.strip_prefix("1/").unwrap_or(text);
-        number.parse().map(Self).map_err(|_| format!("{text:?} is no share: write 1/30 for a thirtieth"))
+        number
+            .parse()
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no share: write 1/30 for a thirtieth"))
     }
 }
 
@@ -65,8 +68,14 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Some(span) => Some(past(repository.now(), span)?),
     };
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
-    let how = verify::Options { scope, unless_checked_since: since };
-    let control = Control { cancelled: &cancelled, progress: &steps };
+    let how = verify::Options {
+        scope,
+        unless_checked_since: since,
+    };
+    let control = Control {
+        cancelled: &cancelled,
+        progress: &steps,
+    };
     let report = verify::verify(&repository, &how, control)?;
     drop(steps);
     let report = report::Report::new(Arc::clone(&repository), report, &cancelled)?;

@@ -102,7 +102,8 @@ impl Earlier {
             return Err(no_plan(path, "it is too large"));
         }
         let bytes = std::fs::read(path).map_err(failed())?;
-        let mut plan: Self = serde_json::from_slice(&bytes).map_err(|error| no_plan(path, &error.to_string()))?;
+        let mut plan: Self =
+            serde_json::from_slice(&bytes).map_err(|error| no_plan(path, &error.to_string()))?;
         if plan.version != VERSION {
             return Err(no_plan(path, "it was made by another version of Relight"));
         }
@@ -128,10 +129,18 @@ impl Earlier {
         }
         let shorts = |ids: Vec<&SnapshotId>| {
             let more = if ids.len() > 5 { ", …" } else { "" };
-            ids.iter().take(5).map(|id| id.short()).collect::<Vec<_>>().join(", ") + more
+            ids.iter()
+                .take(5)
+                .map(|id| id.short())
+                .collect::<Vec<_>>()
+                .join(", ")
+                + more
         };
         let mut differences = Vec::new();
-        let (no_more, new) = (then.difference(&now).collect::<Vec<_>>(), now.difference(&then).collect::<Vec<_>>());
+        let (no_more, new) = (
+            then.difference(&now).collect::<Vec<_>>(),
+            now.difference(&then).collect::<Vec<_>>(),
+        );
         if !no_more.is_empty() {
             differences.push(format!("would no longer forget {}", shorts(no_more)));
         }

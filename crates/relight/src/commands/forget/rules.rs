@@ -71,7 +71,12 @@ impl Request {
             keep_monthly: options.keep_monthly,
             keep_yearly: options.keep_yearly,
         };
-        let request = Self { rules, workload: options.workload.clone(), named: named.to_vec(), force };
+        let request = Self {
+            rules,
+            workload: options.workload.clone(),
+            named: named.to_vec(),
+            force,
+        };
         request.check()?;
         Ok(request)
     }
@@ -80,8 +85,12 @@ impl Request {
     pub fn check(&self) -> Result<()> {
         let wrong = |text: &str| Err(Failure::Usage(text.into()));
         match (self.rules.is_empty(), self.named.is_empty()) {
-            (true, true) => wrong("say which snapshots are kept, such as --keep-daily 7, or name those to forget"),
-            (false, false) => wrong("either name the snapshots to forget or give rules for what is kept, not both"),
+            (true, true) => {
+                wrong("say which snapshots are kept, such as --keep-daily 7, or name those to forget")
+            }
+            (false, false) => {
+                wrong("either name the snapshots to forget or give rules for what is kept, not both")
+            }
             (true, false) if self.workload.is_some() => {
                 wrong("--workload chooses what the rules are about; leave it out where snapshots are named")
             }
@@ -96,7 +105,8 @@ pub(super) fn plan(repository: &std::sync::Arc<Repository>, request: Request) ->
     let state = State::of(repository, snapshots)?;
     let mut plan = Plan::new(repository.id().to_string(), repository.now(), request);
     for (id, error) in &broken {
-        plan.alarms.push(format!("snapshot {id} cannot be read and is kept: {error}"));
+        plan.alarms
+            .push(format!("snapshot {id} cannot be read and is kept: {error}"));
     }
     if plan.request.named.is_empty() {
         by_rules(&state, &mut plan)?;
@@ -138,11 +148,13 @@ fn is_good(snapshot: &Snapshot) -> bool {
 fn by_rules(state: &State, plan: &mut Plan) -> Result<()> {
     let request = &plan.request;
     let wanted = |snapshot: &&Snapshot| {
-        request.workload.as_ref().is_none_or(|workload| snapshot.workload == workload.as_str())
+        request
+            .workload
+            .as_ref()
+            .is_none_or(|workload| snapshot.workload == workload.as_str())
     };
     let candidates: Vec<Candidate<SnapshotId>> = (0_u64..)
         .zip(&state.snapshots)
-        .map(|(sequence, snapshot)| (sequence, snapshot))
         .filter(|(_, snapshot)| wanted(snapshot))
         .map(|(sequence, snapshot)| Candidate {
             id: snapshot.id,
@@ -154,7 +166,9 @@ fn by_rules(state: &State, plan: &mut Plan) -> Result<()> {
         })
         .collect();
     if let (Some(workload), true) = (&request.workload, candidates.is_empty()) {
-        return Err(Failure::Usage(format!("there is no snapshot of {workload}; `relight snapshots` lists what there is")));
+        return Err(Failure::Usage(format!(
+            "there is no snapshot of {workload}; `relight snapshots` lists what there is"
+        )));
     }
     let mut guards = Guards::new(plan.made, last_trusted(&state.snapshots, plan.made));
     guards.danger_remove_last_good = request.force;
@@ -175,9 +189,10 @@ fn by_rules(state: &State, plan: &mut Plan) -> Result<()> {
                     time: judged.snapshot.time,
                     keep: judged.is_kept(),
                     why: match &judged.decision {
-                        Decision::Keep { reasons } => {
-                            reasons.iter().map(|reason| why(reason, &judged.snapshot.id, state)).collect()
-                        }
+                        Decision::Keep { reasons } => reasons
+                            .iter()
+                            .map(|reason| why(reason, &judged.snapshot.id, state))
+                            .collect(),
                         Decision::Remove => vec!["no rule keeps it".into()],
                     },
                 })
@@ -198,7 +213,11 @@ fn why(reason: &Reason, id: &SnapshotId, state: &State) -> String {
 /// whoever dates a snapshot wrongly cannot switch retention off.
 fn last_trusted(snapshots: &[Snapshot], now: Timestamp) -> Option<Timestamp> {
     let skew = SignedDuration::from_mins(5);
-    snapshots.iter().map(|snapshot| snapshot.published).filter(|time| time.duration_since(now) <= skew).max()
+    snapshots
+        .iter()
+        .map(|snapshot| snapshot.published)
+        .filter(|time| time.duration_since(now) <= skew)
+        .max()
 }
 
 fn by_name(state: &State, broken: &[SnapshotId], plan: &mut Plan) -> Result<()> {
@@ -208,12 +227,23 @@ fn by_name(state: &State, broken: &[SnapshotId], plan: &mut Plan) -> Result<()> 
         match target::choose(&state.snapshots, given) {
             Ok(snapshot) => {
                 if let Some(why) = state.held.get(&snapshot.id) {
-                    let advice = if why == "protected" { "; `relight unprotect` takes that away" } else { "" };
-                    return Err(Failure::Usage(format!("snapshot {} is {why}{advice}", snapshot.id.short())));
+                    let advice = if why == "protected" {
+                        "; `relight unprotect` takes that away"
+                    } else {
+                        ""
+                    };
+                    return Err(Failure::Usage(format!(
+                        "snapshot {} is {why}{advice}",
+                        snapshot.id.short()
+                    )));
                 }
                 named.insert(snapshot.id);
             }
-            Err(error) => match broken.iter().filter(|id| id.to_string().starts_with(given.as_str())).collect::<Vec<_>>()[..] {
+            Err(error) => match broken
+                .iter()
+                .filter(|id| id.to_string().starts_with(given.as_str()))
+                .collect::<Vec<_>>()[..]
+            {
                 [id] if plan.request.force => unreadable.push(*id),
                 [id] => {
                     return Err(Failure::Usage(format!(
@@ -239,7 +269,13 @@ fn by_name(state: &State, broken: &[SnapshotId], plan: &mut Plan) -> Result<()> 
             )));
         }
     }
-    plan.forget.extend(state.snapshots.iter().map(|snapshot| snapshot.id).filter(|id| named.contains(id)));
+    plan.forget.extend(
+        state
+            .snapshots
+            .iter()
+            .map(|snapshot| snapshot.id)
+            .filter(|id| named.contains(id)),
+    );
     plan.forget.extend(unreadable);
     let planned = |snapshot: &&Snapshot| {
         let keep = !named.contains(&snapshot.id);
@@ -248,7 +284,12 @@ fn by_name(state: &State, broken: &[SnapshotId], plan: &mut Plan) -> Result<()> 
             (true, None) => "not named".into(),
             (false, _) => "named".into(),
         };
-        Planned { id: snapshot.id, time: snapshot.time, keep, why: vec![why] }
+        Planned {
+            id: snapshot.id,
+            time: snapshot.time,
+            keep,
+            why: vec![why],
+        }
     };
     plan.workloads = groups
         .iter()

@@ -63,7 +63,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     })?;
     if options.output.is_none() {
         let text = page(Background::Dark);
-        io::stdout().lock().write_all(text.as_bytes()).map_err(Failure::io("show the recovery key"))?;
+        io::stdout()
+            .lock()
+            .write_all(text.as_bytes())
+            .map_err(Failure::io("show the recovery key"))?;
     }
     let made = Made {
         id: id.to_string(),
@@ -124,12 +127,19 @@ fn page(
 }
 
 fn write(path: &Path, page: &str) -> Result<()> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     let mut file = made.map_err(Failure::io(format!("make {}", path.display())))?;
     let durable = |file: &mut File| {
         file.write_all(page.as_bytes())?;
         file.sync_all()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()
     };
     durable(&mut file).map_err(|error| {

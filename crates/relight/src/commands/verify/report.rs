@@ -8,7 +8,9 @@ use relight_model::size::ByteSize;
 use relight_repo::Repository;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::ArchiveKind;
-use relight_repo::verify::{self, Affected, AffectedArchive, BadManifest, BadParity, Damage, Figures, Finding, Oldest};
+use relight_repo::verify::{
+    self, Affected, AffectedArchive, BadManifest, BadParity, Damage, Figures, Finding, Oldest,
+};
 use relight_repo::{PackId, SnapshotId};
 use relight_workloads::files::browse::{TreeView, View};
 use relight_workloads::files::damage::concerned;
@@ -73,10 +75,23 @@ impl Report {
         let reader = Arc::new(ChunkReader::new(repository.clone())?);
         let mut affected = Vec::new();
         for one in report.affected {
-            let Affected { snapshot, workload, time, archives } = one;
+            let Affected {
+                snapshot,
+                workload,
+                time,
+                archives,
+            } = one;
             let view = View::new(reader.clone(), repository.snapshot(snapshot)?);
-            let archives = archives.into_iter().map(|archive| part(&view, archive, cancelled)).collect();
-            affected.push(AffectedSnapshot { snapshot, workload, time, archives });
+            let archives = archives
+                .into_iter()
+                .map(|archive| part(&view, archive, cancelled))
+                .collect();
+            affected.push(AffectedSnapshot {
+                snapshot,
+                workload,
+                time,
+                archives,
+            });
         }
         Ok(Self {
             restorable,
@@ -104,21 +119,34 @@ impl Report {
 
 fn part(view: &View, archive: AffectedArchive, cancelled: &AtomicBool) -> AffectedPart {
     let of = |kind: fn(&TreeView) -> &str| view.trees().iter().find(|tree| kind(tree) == archive.name);
-    let mut part = AffectedPart { archive: archive.clone(), paths: Vec::new(), path_count: None, remark: None };
+    let mut part = AffectedPart {
+        archive: archive.clone(),
+        paths: Vec::new(),
+        path_count: None,
+        remark: None,
+    };
     match archive.kind {
         ArchiveKind::PxarPayload => {
-            let Some(tree) = of(|tree| &tree.payload.name) else { return part };
-            let ranges: Vec<Range<u64>> =
-                archive.ranges.iter().map(|range| range.offset..range.offset.saturating_add(range.length)).collect();
+            let Some(tree) = of(|tree| &tree.payload.name) else {
+                return part;
+            };
+            let ranges: Vec<Range<u64>> = archive
+                .ranges
+                .iter()
+                .map(|range| range.offset..range.offset.saturating_add(range.length))
+                .collect();
             match concerned(tree, &ranges, NAMED, cancelled) {
                 Ok(found) => {
                     part.path_count = Some(found.count);
                     part.paths = found.paths.into_iter().map(PathText::new).collect();
                     let named: u64 = archive.ranges.iter().map(|range| range.length).sum();
                     if named < archive.bytes {
-                        part.remark = Some("more is damaged than is listed here, so other files may be concerned".into());
+                        part.remark = Some(
+                            "more is damaged than is listed here, so other files may be concerned".into(),
+                        );
                     } else if found.count == 0 {
-                        part.remark = Some("no file of this snapshot lies there: all of them can be restored".into());
+                        part.remark =
+                            Some("no file of this snapshot lies there: all of them can be restored".into());
                     }
                 }
                 Err(error) => part.remark = Some(format!("which files is not known: {error}")),
@@ -155,11 +183,21 @@ pub(crate) fn words(report: &Report, out: &mut String) {
         ));
     }
     if let Some(oldest) = &report.oldest {
-        let word = if oldest.checked { "last checked" } else { "never checked and written" };
-        out.push_str(&format!("  the pack that waited longest was {word} {}\n", local(oldest.since)));
+        let word = if oldest.checked {
+            "last checked"
+        } else {
+            "never checked and written"
+        };
+        out.push_str(&format!(
+            "  the pack that waited longest was {word} {}\n",
+            local(oldest.since)
+        ));
     }
     if figures.cold > 0 {
-        out.push_str(&format!("  {} packs lie in a cold class and were not read\n", figures.cold));
+        out.push_str(&format!(
+            "  {} packs lie in a cold class and were not read\n",
+            figures.cold
+        ));
     }
     if figures.flaky > 0 {
         out.push_str(&format!(
@@ -168,7 +206,10 @@ pub(crate) fn words(report: &Report, out: &mut String) {
         ));
     }
     if !report.healed.is_empty() {
-        out.push_str(&format!("  {} packs that were damaged are good again\n", report.healed.len()));
+        out.push_str(&format!(
+            "  {} packs that were damaged are good again\n",
+            report.healed.len()
+        ));
     }
     if report.cancelled {
         out.push_str("Stopped before all was checked; what was checked is remembered.\n");
@@ -187,19 +228,37 @@ pub(crate) fn words(report: &Report, out: &mut String) {
 
 fn damage(report: &Report, out: &mut String) {
     for bad in &report.manifests {
-        out.push_str(&format!("snapshot {}: its manifest is {}: {}\n", bad.snapshot, word(bad.damage), bad.detail));
+        out.push_str(&format!(
+            "snapshot {}: its manifest is {}: {}\n",
+            bad.snapshot,
+            word(bad.damage),
+            bad.detail
+        ));
     }
     for one in &report.affected {
-        let head = format!("{} of {} ({})", one.snapshot.short(), one.workload, local(one.time));
+        let head = format!(
+            "{} of {} ({})",
+            one.snapshot.short(),
+            one.workload,
+            local(one.time)
+        );
         for part in &one.archives {
             let archive = &part.archive;
             let worst = archive.ranges.iter().map(|range| range.damage).min();
             let worst = worst.map_or_else(String::new, |damage| format!(", {}", word(damage)));
-            out.push_str(&format!("snapshot {head}, {}: {}{worst}\n", archive.name, ByteSize(archive.bytes)));
+            out.push_str(&format!(
+                "snapshot {head}, {}: {}{worst}\n",
+                archive.name,
+                ByteSize(archive.bytes)
+            ));
             for path in part.paths.iter().take(SHOWN) {
                 out.push_str(&format!("  {}\n", path.printable()));
             }
-            if let Some(more) = part.path_count.map(|count| count.saturating_sub(SHOWN as u64)).filter(|more| *more > 0) {
+            if let Some(more) = part
+                .path_count
+                .map(|count| count.saturating_sub(SHOWN as u64))
+                .filter(|more| *more > 0)
+            {
                 out.push_str(&format!("  and {more} more files\n"));
             }
             if let Some(remark) = &part.remark {
@@ -208,14 +267,20 @@ fn damage(report: &Report, out: &mut String) {
         }
     }
     for found in &report.findings {
-        let pack = found.pack.map_or_else(|| "in no pack".into(), |pack| format!("pack {pack}"));
+        let pack = found
+            .pack
+            .map_or_else(|| "in no pack".into(), |pack| format!("pack {pack}"));
         let need = if found.needed { "" } else { " (nothing needs it)" };
         let chunks = match found.chunks.len() {
             0 => String::new(),
             1 => ", 1 chunk".into(),
             count => format!(", {count} chunks"),
         };
-        out.push_str(&format!("{}: {pack}{chunks}{need}: {}\n", word(found.damage), found.detail));
+        out.push_str(&format!(
+            "{}: {pack}{chunks}{need}: {}\n",
+            word(found.damage),
+            found.detail
+        ));
     }
     for bad in &report.parity {
         out.push_str(&format!("parity of pack {} is {}\n", bad.pack, word(bad.damage)));

@@ -1,0 +1,119 @@
+//! `key`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::lab::Lab;
+
+fn ids(lab: &Lab) -> Vec<String> {
+    let list = lab.run_without_key(&["key", "list", "--json"]).ok().json();
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["id"].as_str().unwrap().to_string())
+        .collect()
+}
+
+#[test]
+fn an_added_key_opens_and_a_removed_one_does_not() {
+    let lab = Lab::saved();
+    lab.run(&["key", "add", "--new-key-file", "second", "--label", "the second"])
+        .ok();
+    assert_eq!(
+        fs::metadata(lab.path("second")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let with_second = |arguments: &[&str]| {
+        let mut all = vec!["--key-file", "second"];
+        all.extend(arguments);
+        lab.run_without_key(&all)
+    };
+    with_second(&["snapshots"]).ok();
+    assert!(with_second(&["key", "test"]).ok().text().contains("the second"));
+    // The same key twice says nothing new.
+    lab.run(&["key", "add", "--new-key-file", "second"])
+        .fails("already");
+
+    let all = ids(&lab);
+    lab.run(&["key", "remove", &all[0]]).fails("another one");
+    with_second(&["key", "remove", &all[0], "--rotate"]).ok();
+    let run = lab.run(&["snapshots"]).code(1);
+    assert!(run.err.contains("key file"), "{}", run.err);
+    with_second(&["ls", "latest", "src"]).ok();
+    with_second(&["key", "remove", &all[1]]).fails("last");
+    assert_eq!(ids(&lab).len(), 1);
+}
+
+#[test]
+fn a_recovery_key_is_written_for_its_owner_and_opens_everything() {
+    let lab = Lab::saved();
+    let before = lab.repository_files();
+    lab.run(&["key", "recovery"]).fails("--output");
+    lab.run(&["key", "recovery", "--json"]).fails("--output");
+    assert!(lab.repository_files() == before);
+    let run = lab
+        .run(&["key", "recovery", "--output", "page.txt", "--json"])
+        .ok();
+    let page = fs::read_to_string(lab.path("page.txt")).unwrap();
+    assert_eq!(
+        fs::metadata(lab.path("page.txt")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let key = page.lines().find(|line| line.matches('-').count() == 8).unwrap();
+    assert!(
+        !run.text().contains(key) && !run.err.contains(key),
+        "the key is in the file alone"
+    );
+
+    // The page, and what somebody types from it.
+    lab.run_without_key(&["snapshots", "--recovery-key-file", "page.txt"])
+        .ok();
+    fs::write(lab.path("typed"), key.to_lowercase().replace('-', " ")).unwrap();
+    lab.run_without_key(&["key", "test", "--recovery-key-file", "typed"])
+        .ok();
+    // Beside the key of every day, both are tried.
+    let both = lab
+        .run(&["key", "test", "--recovery-key-file", "typed", "--json"])
+        .ok()
+        .json();
+    assert_eq!(both.as_array().unwrap().len(), 2);
+
+    let mut wrong: Vec<char> = key.chars().collect();
+    wrong[1] = if wrong[1] == '7' { '8' } else { '7' };
+    fs::write(lab.path("typed"), wrong.iter().collect::<String>()).unwrap();
+    lab.run_without_key(&["key", "test", "--recovery-key-file", "typed"])
+        .fails("group 1");
+    lab.run(&["key", "recovery", "--output", "page.txt"])
+        .fails("page.txt");
+    assert_eq!(fs::read_to_string(lab.path("page.txt")).unwrap(), page);
+}
+
+#[test]
+fn a_passphrase_can_be_added_and_a_short_one_not() {
+    let lab = Lab::saved();
+    fs::write(lab.path("short"), "short\n").unwrap();
+    let before = lab.repository_files();
+    lab.run(&["key", "add", "--new-password-file", "short"])
+        .fails("12");
+    assert!(lab.repository_files() == before);
+    fs::write(lab.path("good"), "correct horse battery\n").unwrap();
+    lab.run(&["key", "add", "--new-password-file", "good"]).ok();
+    lab.run_without_key(&["snapshots", "--password-file", "good"])
+        .ok();
+    fs::write(lab.path("wrong"), "incorrect horse battery\n").unwrap();
+    lab.run_without_key(&["snapshots", "--password-file", "wrong"])
+        .code(1);
+    lab.run_without_key(&["key", "test", "--password-file", "wrong"])
+        .code(1);
+}
+
+#[test]
+fn after_a_rotation_old_and_new_are_readable() {
+    let lab = Lab::saved();
+    lab.run(&["key", "rotate"]).ok();
+    fs::write(lab.path("src/new"), "new").unwrap();
+    lab.save();
+    assert_eq!(lab.run(&["dump", "latest", "src/new"]).ok().out, b"new");
+    assert_eq!(lab.run(&["dump", "latest", "src/hello.txt"]).ok().out, b"hello\n");
+    assert!(lab.run(&["key", "test"]).ok().text().contains("2 data keys"));
+}

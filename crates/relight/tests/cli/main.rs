@@ -1,0 +1,10 @@
+//! Runs the real program against temporary repositories.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod browse;
+mod dump;
+mod engine;
+mod forget;
+mod keys;
+mod lab;
