@@ -46,6 +46,8 @@ impl Content {
 enum Meanwhile {
     Collect,
     CollectTwice,
+    /// Without waiting for any session.
+    CollectHard,
     /// A day passes, so that whoever is at work is given up.
     CollectAfterADay,
     BackUp(Content),
@@ -61,6 +63,7 @@ enum Action {
     Abandon(usize),
     Forget(u8),
     Collect,
+    CollectHard,
     CollectWithGrace,
     Pass(u8),
     Crash(usize, u8, bool, Content),
@@ -77,12 +80,13 @@ fn content() -> impl Strategy<Value = Content> {
 
 fn meanwhile() -> impl Strategy<Value = Meanwhile> {
     prop_oneof![
-        Just(Meanwhile::Collect),
-        Just(Meanwhile::CollectTwice),
-        Just(Meanwhile::CollectAfterADay),
-        content().prop_map(Meanwhile::BackUp),
-        Just(Meanwhile::ForgetOldest),
-        Just(Meanwhile::ForgetAllAndCollect),
+        1 => Just(Meanwhile::Collect),
+        1 => Just(Meanwhile::CollectTwice),
+        2 => Just(Meanwhile::CollectHard),
+        1 => Just(Meanwhile::CollectAfterADay),
+        1 => content().prop_map(Meanwhile::BackUp),
+        1 => Just(Meanwhile::ForgetOldest),
+        2 => Just(Meanwhile::ForgetAllAndCollect),
     ]
 }
 
@@ -94,7 +98,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => writer.clone().prop_map(Action::Publish),
         1 => writer.clone().prop_map(Action::Abandon),
         3 => any::<u8>().prop_map(Action::Forget),
-        3 => Just(Action::Collect),
+        2 => Just(Action::Collect),
+        3 => Just(Action::CollectHard),
         1 => Just(Action::CollectWithGrace),
         1 => (1u8..60).prop_map(Action::Pass),
         1 => (writer.clone(), any::<u8>(), any::<bool>(), content())
@@ -145,6 +150,15 @@ fn options() -> CollectOptions {
     }
 }
 
+/// A collection that does nothing for the comfort of others.
+fn hard() -> CollectOptions {
+    CollectOptions {
+        wait_for_sessions: false,
+        max_waste: 5,
+        ..options()
+    }
+}
+
 /// Failures that only mean that somebody was given up or replaced: nothing was promised.
 fn is_fair(error: &RepoError) -> bool {
     matches!(
@@ -179,9 +193,9 @@ fn forget(repository: &Repository, promises: &Mutex<Promises>, id: SnapshotId) {
 
 fn do_meanwhile(world: &World, promises: &Mutex<Promises>, what: Meanwhile) {
     let repository = world.open();
-    let collect = |times: usize| {
+    let collect = |times: usize, options: &CollectOptions| {
         for _ in 0..times {
-            match run(&repository, &options()) {
+            match run(&repository, options) {
                 Ok(_) | Err(RepoError::CollectionRunning { .. }) => {}
                 // The one that this one interrupts may have been replacing index segments.
                 Err(error) if is_fair(&error) => {}
@@ -190,11 +204,12 @@ fn do_meanwhile(world: &World, promises: &Mutex<Promises>, what: Meanwhile) {
         }
     };
     match what {
-        Meanwhile::Collect => collect(1),
-        Meanwhile::CollectTwice => collect(2),
+        Meanwhile::Collect => collect(1, &options()),
+        Meanwhile::CollectTwice => collect(2, &options()),
+        Meanwhile::CollectHard => collect(2, &hard()),
         Meanwhile::CollectAfterADay => {
             world.storage.advance(25 * HOUR);
-            collect(3);
+            collect(3, &options());
         }
         Meanwhile::BackUp(content) => {
             let snapshot = back_up(&repository, &content.seeds()).unwrap();
@@ -209,7 +224,7 @@ fn do_meanwhile(world: &World, promises: &Mutex<Promises>, what: Meanwhile) {
             for id in repository.snapshot_ids().unwrap() {
                 forget(&repository, promises, id);
             }
-            collect(2);
+            collect(2, &hard());
         }
     }
 }
@@ -237,7 +252,10 @@ impl Model {
 
     /// Makes `what` happen between two operations of a process.
     fn interrupt(&mut self, process: &FaultStorage, at: u64, what: Meanwhile) {
-        self.rough |= matches!(what, Meanwhile::CollectAfterADay);
+        self.rough |= matches!(
+            what,
+            Meanwhile::CollectAfterADay | Meanwhile::CollectHard | Meanwhile::ForgetAllAndCollect
+        );
         let (world, promises) = (self.world.clone(), self.promises.clone());
         let number = process.operations() + 1 + at;
         process.before_each(move |operation| {
@@ -276,6 +294,10 @@ impl Model {
                 }
             }
             Action::Collect => self.collect(&options()),
+            Action::CollectHard => {
+                self.rough |= self.writers.iter().any(|writer| writer.session.is_some());
+                self.collect(&hard());
+            }
             Action::CollectWithGrace => self.collect(&CollectOptions {
                 allow_empty: true,
                 ..CollectOptions::default()
@@ -423,6 +445,7 @@ fn everything_at_every_operation_of_a_backup() {
     for what in [
         Meanwhile::Collect,
         Meanwhile::CollectTwice,
+        Meanwhile::CollectHard,
         Meanwhile::CollectAfterADay,
         Meanwhile::BackUp(new),
         Meanwhile::ForgetOldest,

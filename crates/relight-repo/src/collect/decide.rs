@@ -36,7 +36,8 @@ pub(super) struct Decision {
 /// Whether a pack written then may belong to a running session, or is younger than the grace.
 pub(super) fn is_young(survey: &Survey, options: &CollectOptions, modified: Millis) -> bool {
     let of_session = |since| modified >= since || !has_age(since, modified, options.clock_skew);
-    survey.oldest_session.is_some_and(of_session) || !has_age(survey.now, modified, options.grace)
+    let session = survey.oldest_session.filter(|_| options.wait_for_sessions);
+    session.is_some_and(of_session) || !has_age(survey.now, modified, options.grace)
 }
 
 /// Whether the index holds exactly what is in the pack (or a multiple of it, if several segments speak of it).
@@ -156,12 +157,21 @@ fn choose_rewrites(
         )
     });
     let mut taken = HashSet::new();
+    if options.reseal {
+        let current = repository.keys().current().id();
+        let others = packs
+            .iter()
+            .filter(|number| atlas.packs[**number as usize].line.key != current);
+        taken.extend(others.copied());
+        total_waste -= taken.iter().map(waste).sum::<u64>();
+    }
     for number in &order {
         if total_waste <= allowed {
             break;
         }
-        total_waste -= waste(number);
-        taken.insert(*number);
+        if taken.insert(*number) {
+            total_waste -= waste(number);
+        }
     }
     // Every session ends with a pack that is not full. Merging those of about one size writes each byte only a few
     // times, however many sessions there are.

@@ -117,6 +117,10 @@ pub struct CollectOptions {
     /// By how much the clocks of the storage's servers may differ. Packs that were written that long before the oldest
     /// running session are not condemned.
     pub clock_skew: Duration,
+    /// Wait for sessions: leave alone what is younger than the oldest of them, and delete what was condemned only when
+    /// those that were there have ended. Without that nothing is lost either, but they may have to store things again,
+    /// or fail.
+    pub wait_for_sessions: bool,
     /// Packs are rewritten when more than this many percent of what they hold is useless. Of metadata packs, half of
     /// it.
     pub max_waste: u8,
@@ -124,6 +128,8 @@ pub struct CollectOptions {
     pub max_rewrite: Option<u64>,
     /// Rewrite data packs also where they lie in a storage class of their own, which may cost retrieval fees.
     pub rewrite_classed: bool,
+    /// Rewrite packs that are sealed under another than the current data key.
+    pub reseal: bool,
     /// Condemn packs though there is not one snapshot.
     pub allow_empty: bool,
     /// Go on though parts of snapshots are missing or damaged.
@@ -137,9 +143,11 @@ impl Default for CollectOptions {
             grace: day,
             session_timeout: day,
             clock_skew: Duration::from_secs(5 * 60),
+            wait_for_sessions: true,
             max_waste: 20,
             max_rewrite: None,
             rewrite_classed: false,
+            reseal: false,
             allow_empty: false,
             despite_damage: false,
         }
@@ -152,6 +160,7 @@ impl Default for CollectOptions {
 ///
 /// Those for which a collection would refuse to work.
 pub fn plan(repository: &Arc<Repository>, options: &CollectOptions, control: Control<'_>) -> Result<Plan> {
+    repository.check_keys()?;
     pass::Pass::new(repository, options, control, None).plan()
 }
 
@@ -168,6 +177,8 @@ pub fn collect(
     options: &CollectOptions,
     control: Control<'_>,
 ) -> Result<Report> {
+    // Nobody knows what lies in packs of which the index cannot be read.
+    repository.check_keys()?;
     let lease = Lease::acquire(repository, COLLECT)?;
     let presence = Presence::announce(repository.clone())?;
     pass::Pass::new(repository, options, control, Some((&lease, &presence))).collect()

@@ -2,6 +2,8 @@
 //! know of them any more.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relight_keys::ObjectKind;
 
@@ -18,6 +20,8 @@ use crate::session::announce;
 
 /// Packs are deleted in batches of this many; the lease is checked before each.
 const BATCH: usize = 64;
+/// Packs that are deleted at once.
+const AT_ONCE: usize = 8;
 /// With so many records of deleted packs, they are merged.
 const MOST_DONE: usize = 8;
 
@@ -26,7 +30,7 @@ pub(super) fn may_delete(stored: &Stored, survey: &Survey, options: &CollectOpti
     // The mark must have begun after the record was there.
     survey.old_records.contains(&stored.key)
         && has_age(survey.now, stored.since(), options.grace)
-        && readers(stored, survey).is_empty()
+        && (!options.wait_for_sessions || readers(stored, survey).is_empty())
 }
 
 /// Sessions that were there when the packs were condemned and still are.
@@ -90,20 +94,47 @@ impl Pass<'_> {
         for batch in due.chunks(BATCH) {
             self.control.check()?;
             self.fence()?;
-            for (kind, id) in batch {
-                let size = survey.packs.get(id).map_or(0, |pack| pack.size);
-                if pack::store::delete(self.repository, *kind, *id)? {
+            for (name, deleted) in batch.iter().zip(self.delete_batch(batch)?) {
+                let size = survey.packs.get(&name.1).map_or(0, |pack| pack.size);
+                if deleted {
                     report.deleted.add(size);
-                    stored.record.gone.push((*kind, *id));
+                    stored.record.gone.push(*name);
                 } else {
                     report.kept_by_lock.add(size);
-                    remaining.push((*kind, *id));
+                    remaining.push(*name);
                 }
-                self.control.progress.advance(1);
             }
         }
         stored.record.packs = remaining;
         self.write(stored)
+    }
+
+    /// Deletes packs, several at once. Says of each whether the storage did.
+    fn delete_batch(&self, batch: &[(PackKind, PackId)]) -> Result<Vec<bool>> {
+        let next = AtomicUsize::new(0);
+        let outcome = Mutex::new(Ok(vec![false; batch.len()]));
+        let delete = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some((kind, id)) = batch.get(at) else { return };
+                let deleted = pack::store::delete(self.repository, *kind, *id);
+                self.control.progress.advance(1);
+                let mut outcome = outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                match (&mut *outcome, deleted) {
+                    (Ok(all), Ok(deleted)) => all[at] = deleted,
+                    (Ok(_), Err(error)) => *outcome = Err(error),
+                    (Err(_), _) => return,
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(batch.len()) {
+                scope.spawn(delete);
+            }
+        });
+        outcome
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Notes which sessions hold a record up, so that the next pass need not wait for those that begin later.

@@ -14,6 +14,10 @@ use crate::tree::{Node, NodeSource};
 /// List nodes that are kept in memory: 16 MiB of them at most.
 const NODES: usize = 4096;
 
+/// How often the index is read again before a chunk is given up. Twice, because a list of segments that is made while a
+/// collection replaces some may show neither the old nor the new ones.
+const REFRESHED: u32 = 2;
+
 /// Reads chunks of one repository. Can be used by many threads.
 pub struct ChunkReader {
     repository: Arc<Repository>,
@@ -46,11 +50,13 @@ impl ChunkReader {
 
     /// Where a chunk can be read, the best place first. Looks again at what is in storage before it gives up.
     pub fn locate(&self, id: &ChunkId) -> Result<Vec<Located>> {
-        let places = self.repository.index().readable(id);
-        if !places.is_empty() {
-            return Ok(places);
+        for _ in 0..REFRESHED {
+            let places = self.repository.index().readable(id);
+            if !places.is_empty() {
+                return Ok(places);
+            }
+            self.repository.refresh()?;
         }
-        self.repository.refresh()?;
         let places = self.repository.index().readable(id);
         if places.is_empty() {
             Err(RepoError::ChunkMissing(*id))
@@ -61,7 +67,7 @@ impl ChunkReader {
 
     /// Reads a chunk and checks it. If one place fails, the others are tried.
     pub fn read(&self, id: &ChunkId) -> Result<Vec<u8>> {
-        let mut refreshed = false;
+        let mut refreshed = 0;
         let mut first_error = None;
         loop {
             for place in self.locate(id)? {
@@ -71,11 +77,11 @@ impl ChunkReader {
                 };
             }
             // A collection may have moved the chunk after the index was read.
-            if refreshed {
+            if refreshed == REFRESHED {
                 return Err(first_error.unwrap_or(RepoError::ChunkMissing(*id)));
             }
             self.repository.refresh()?;
-            refreshed = true;
+            refreshed += 1;
         }
     }
 

@@ -321,11 +321,23 @@ impl Storage for LocalStorage {
     }
 
     fn delete(&self, key: &str) -> Result<()> {
-        match fs::remove_file(self.path(key)) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(self.failed("delete", key, error)),
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.failed("delete", key, error)),
         }
+        // What was deleted must not come back after a power cut: other objects may be gone because it was.
+        File::open(path.parent().unwrap_or(&self.root))
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => self.unavailable(
+                    "delete",
+                    key,
+                    "the directory is gone (is the disk mounted?)".into(),
+                ),
+                _ => self.failed("delete", key, error),
+            })
     }
 
     fn retain(&self, _key: &str, _until: Millis) -> Result<()> {

@@ -8,7 +8,7 @@
 //! - **Whole or not.** A reader sees an object complete or not at all, also while it is being written, replaced,
 //!   or when the writer dies at any byte.
 //! - **Durable on return.** When a write returns `Ok`, the object survives a power cut. When it returns an error,
-//!   the object may exist (complete) or not.
+//!   the object may exist (complete) or not. When a delete returns `Ok`, the object does not come back.
 //! - **Read after write.** After a write or delete returned, every reader (also on another host) sees its effect,
 //!   in reads and in lists.
 //! - **Complete lists.** `list` returns every object under the prefix or fails; it never returns a part.
