@@ -18,7 +18,7 @@ use relight_repo::storage::local::LocalStorage;
 use relight_repo::verify::{Damage, Options, Report, Scope, State, standing, verify};
 use relight_repo::{PackId, Repository};
 
-const QUIET: AtomicBool = AtomicBool::new(false);
+static QUIET: AtomicBool = AtomicBool::new(false);
 
 fn place() -> (tempfile::TempDir, Place) {
     let directory = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 use relight_model::duration::TimeSpan;
 use relight_model::size::{ByteSize, Rate};
 use relight_model::workload::Workload;
@@ -50,6 +51,10 @@ pub struct Options {
     /// Also save what is mounted below the paths
     #[arg(long)]
     all_file_systems: bool,
+    /// Promise to keep the snapshot for so long (30d, 8w): it is recorded, and in a repository that locks objects nobody
+    /// can delete what the snapshot needs before
+    #[arg(long, value_name = "DURATION")]
+    retain: Option<TimeSpan>,
     /// Read everything again, even what did not change since the last snapshot
     #[arg(long)]
     full: bool,
@@ -104,6 +109,7 @@ pub struct Plan {
     stdin: Option<String>,
     workload: Option<Workload>,
     capture: CaptureOptions,
+    retain: Option<TimeSpan>,
     full: bool,
 }
 
@@ -116,6 +122,7 @@ impl Plan {
             stdin: None,
             workload,
             capture: CaptureOptions::default(),
+            retain: None,
             full: false,
         })
     }
@@ -187,6 +194,7 @@ fn plan(options: &Options) -> Result<Plan> {
             exclude_files: !options.ignore_exclude_files,
             ..CaptureOptions::default()
         },
+        retain: options.retain,
         full: options.full,
     })
 }
@@ -212,6 +220,7 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         None => this_host(repository)?,
     };
     let parent = if plan.full || plan.trees.is_empty() { None } else { latest(repository, &workload)? };
+    let retain_until = plan.retain.map(|span| retain_until(repository, span)).transpose()?;
     let session = Session::begin(repository.clone(), cancelled.clone())?;
 
     let progress = Arc::new(Progress::default());
@@ -250,11 +259,18 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         parent: parent.map(|parent| parent.id),
         attributes,
         incomplete: problems(&reports, 1000),
+        retain_until,
         ..SnapshotSpec::default()
     };
     let snapshot = session.publish(spec, archives)?;
     drop(meter);
     Ok(report(&snapshot, &reports, done.load(Ordering::Relaxed), began.elapsed()))
+}
+
+/// The end of a promise that begins now.
+fn retain_until(repository: &Repository, span: TimeSpan) -> Result<Timestamp> {
+    let until = repository.now().checked_add(span.0);
+    until.map_err(|_| Failure::Usage(format!("--retain {span} is longer than any calendar")))
 }
 
 /// The newest snapshot of a workload.
