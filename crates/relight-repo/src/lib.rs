@@ -18,6 +18,7 @@ pub mod read;
 pub mod repair;
 pub mod repository;
 mod retention;
+pub mod rewrite;
 mod sealed;
 pub mod session;
 pub mod settings;

@@ -33,6 +33,9 @@ pub struct OpenOptions {
     pub data_pack: usize,
     /// A metadata pack is full at this size in bytes.
     pub metadata_pack: usize,
+    /// Open although the keyring lacks data keys that parts of the index are sealed under: to find out what is lost
+    /// with them, and to save what is not. Such a repository cannot be collected.
+    pub lost_keys: bool,
 }
 
 impl OpenOptions {
@@ -47,6 +50,7 @@ impl OpenOptions {
             threads,
             data_pack: 24 << 20,
             metadata_pack: 8 << 20,
+            lost_keys: false,
         }
     }
 }
@@ -170,7 +174,21 @@ impl Repository {
     /// Reads what other processes have added to the index since.
     pub fn refresh(&self) -> Result<()> {
         self.index.refresh(&*self.storage, &self.keys, self.id())?;
+        if !self.options.lost_keys {
+            self.check_keys()?;
+        }
         self.refresh_states().map(drop)
+    }
+
+    /// Fails if parts of the index are sealed under data keys that the keyring lacks.
+    pub(crate) fn check_keys(&self) -> Result<()> {
+        match self.index.locked().into_iter().next() {
+            None => Ok(()),
+            Some((segment, key)) => Err(RepoError::KeyMissing {
+                what: crate::index::Segment::key(segment),
+                key,
+            }),
+        }
     }
 
     /// Reads again which packs are condemned, gone or damaged. Returns those that must not be referred to.

@@ -24,8 +24,13 @@ use crate::storage::Storage;
 const GATHERED: usize = 1 << 20;
 /// With more files than this, small ones are merged when the cache is opened.
 const MAX_FILES: usize = 6;
+/// How often the segments are listed again because one of them was replaced before it was read.
+const TRIES: usize = 5;
 /// Ending of the files.
 const ENDING: &str = "idx";
+
+/// Segments that cannot be opened, each with the data key that is missing.
+pub type Locked = Vec<(SegmentId, String)>;
 
 /// The folder.
 #[derive(Debug)]
@@ -49,14 +54,35 @@ impl Cache {
         }
     }
 
-    /// Makes the files hold just the segments that are in storage, and opens them.
+    /// Makes the files hold just the segments that are in storage, and opens them. Says for each segment that could
+    /// not be opened for want of its data key which that is.
     pub fn synchronise(
         &self,
         storage: &dyn Storage,
         keys: &KeySet,
         repository: RepositoryId,
-    ) -> Result<Vec<Arc<IndexFile>>> {
+    ) -> Result<(Vec<Arc<IndexFile>>, Locked)> {
         let _lock = self.lock()?;
+        let mut tries = TRIES;
+        loop {
+            let (files, locked, whole) = self.try_synchronise(storage, keys, repository)?;
+            tries -= 1;
+            // What could not be read even so is stored again by writers and looked for again by readers.
+            if whole || tries == 0 {
+                return Ok((files, locked));
+            }
+        }
+    }
+
+    /// The same, and whether every segment that was listed was still there to be read. If not, a collection replaced it
+    /// by one that was perhaps not listed.
+    fn try_synchronise(
+        &self,
+        storage: &dyn Storage,
+        keys: &KeySet,
+        repository: RepositoryId,
+    ) -> Result<(Vec<Arc<IndexFile>>, Locked, bool)> {
+        let mut whole = true;
         let listed = storage.list(segment::PREFIX)?;
         let stored: HashSet<SegmentId> = listed
             .iter()
@@ -70,16 +96,21 @@ impl Cache {
         let mut missing: Vec<SegmentId> = stored.difference(&held).copied().collect();
         missing.sort_unstable();
 
-        let mut gathered = Gathered::default();
+        let (mut gathered, mut locked) = (Gathered::default(), Vec::new());
         for id in missing {
             let sealed = match storage.get(&Segment::key(id)) {
                 Ok(sealed) => sealed,
-                // Replaced by a collection since it was listed; its successor is read next time, and until then
-                // chunks that only it knew are stored again.
-                Err(error) if error.is_not_found() => continue,
+                Err(error) if error.is_not_found() => {
+                    whole = false;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
-            gathered.add(id, &Segment::open(&sealed, keys, repository, id)?);
+            match Segment::open(&sealed, keys, repository, id) {
+                Ok(segment) => gathered.add(id, &segment),
+                Err(RepoError::KeyMissing { key, .. }) => locked.push((id, key)),
+                Err(error) => return Err(error),
+            }
             if gathered.entries.len() >= GATHERED {
                 files.push(self.write(std::mem::take(&mut gathered))?);
             }
@@ -90,7 +121,7 @@ impl Cache {
         if files.len() > MAX_FILES {
             self.merge(&mut files)?;
         }
-        Ok(files)
+        Ok((files, locked, whole))
     }
 
     /// Adds the file of one segment.

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::pack::Record;
 use crate::storage::Storage;
-use cache::Cache;
+use cache::{Cache, Locked};
 use file::IndexFile;
 
 /// With more parts than this, those of a running session are merged.
@@ -63,6 +63,8 @@ struct State {
     parts: Vec<Part>,
     /// The data keys that are there.
     keys: HashSet<KeyId>,
+    /// Segments that could not be read for want of a data key.
+    locked: Locked,
     packs: HashMap<PackId, PackState>,
     suspects: HashMap<ChunkId, Vec<PackId>>,
 }
@@ -117,12 +119,13 @@ impl Index {
 
     /// Reads segments that were added, and lets go of those that are no more.
     pub fn refresh(&self, storage: &dyn Storage, keys: &KeySet, repository: RepositoryId) -> Result<()> {
-        let files = self.cache.synchronise(storage, keys, repository)?;
+        let (files, locked) = self.cache.synchronise(storage, keys, repository)?;
         let mut state = self
             .state
             .write()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         state.parts = files.into_iter().map(|file| state.part(file)).collect();
+        state.locked = locked;
         Ok(())
     }
 
@@ -213,6 +216,12 @@ impl Index {
     pub fn files(&self) -> Vec<Arc<IndexFile>> {
         let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         state.parts.iter().map(|part| part.file.clone()).collect()
+    }
+
+    /// Segments that it could not read because the keyring lacks their data key (given with each).
+    pub fn locked(&self) -> Locked {
+        let state = self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.locked.clone()
     }
 
     /// The segments it was read from.

@@ -77,6 +77,18 @@ impl PackOpener {
     }
 }
 
+/// Reads the header of a pack.
+pub(crate) fn read_header(
+    storage: &dyn Storage,
+    repository: RepositoryId,
+    kind: PackKind,
+    id: PackId,
+) -> Result<Header> {
+    let mut header = [0; HEADER];
+    storage.get_range(&kind.key(id), 0, &mut header)?;
+    Header::decode(&header, &format!("pack {id}"), id, repository)
+}
+
 /// Reads the table of contents of a pack of `size` bytes from its end: how an index is rebuilt.
 pub fn read_toc(
     storage: &dyn Storage,

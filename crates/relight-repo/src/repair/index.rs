@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use relight_keys::KeySet;
+use relight_keys::{KeySet, SEALED_OVERHEAD};
 use serde::Serialize;
 
 use crate::condemned;
@@ -63,7 +63,8 @@ pub struct IndexReport {
     pub written: u64,
     /// Segments that they replaced.
     pub replaced: u64,
-    /// Segments that could not be read, and were replaced like the others.
+    /// Segments that could not be read. They were replaced like the others, unless all they lack is a data key: those
+    /// were left where they are.
     pub bad_segments: Vec<BadSegment>,
     /// Packs whose table of contents could not be read.
     pub kept: Vec<KeptPack>,
@@ -93,6 +94,13 @@ pub fn index(
     rebuild.run()
 }
 
+fn missing_key(error: &RepoError) -> Option<&str> {
+    match error {
+        RepoError::KeyMissing { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
 struct Rebuild<'a> {
     repository: &'a Repository,
     lease: &'a Lease,
@@ -101,9 +109,9 @@ struct Rebuild<'a> {
 }
 
 /// The new index while it is being made.
-struct Growing<'a> {
+struct Growing {
     segment: Segment,
-    replaces: &'a [SegmentId],
+    replaces: Vec<SegmentId>,
     report: IndexReport,
     mentioned: HashSet<PackId>,
 }
@@ -118,6 +126,8 @@ impl Rebuild<'_> {
             .filter_map(|object| Segment::parse_key(&object.key))
             .collect();
         old.sort_unstable();
+        // What another keyring may open is left where it is.
+        let locked = self.take_locked(&mut old)?;
         let mut packs: BTreeMap<(PackKind, PackId), u64> = BTreeMap::new();
         for kind in PackKind::ALL {
             for object in storage.list(kind.prefix())? {
@@ -129,7 +139,7 @@ impl Rebuild<'_> {
 
         let growing = Mutex::new(Growing {
             segment: Segment::default(),
-            replaces: &old,
+            replaces: old.clone(),
             report: IndexReport::default(),
             mentioned: HashSet::new(),
         });
@@ -137,6 +147,14 @@ impl Rebuild<'_> {
         let mut growing = growing
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
+        // A key of which no pack knows is damage to the segment's own header.
+        let wanted: HashSet<&str> = unread.values().filter_map(missing_key).collect();
+        for (key, bad) in locked {
+            match wanted.contains(key.as_str()) {
+                true => growing.report.bad_segments.push(bad),
+                false => old.push(bad.segment),
+            }
+        }
         self.keep(&old, &packs, &states, unread, &mut growing)?;
         let rest = std::mem::take(&mut growing.segment);
         self.store(rest, &mut growing)?;
@@ -144,15 +162,54 @@ impl Rebuild<'_> {
         let mut report = growing.report;
         report.missing.sort_unstable();
         report.kept.sort_unstable_by_key(|kept| kept.pack);
-        self.repository.refresh()?;
-        Ok(report)
+        match self.repository.refresh() {
+            Ok(()) | Err(RepoError::KeyMissing { .. }) => Ok(report),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes out segments that are sealed under data keys which the keyring lacks.
+    fn take_locked(&self, old: &mut Vec<SegmentId>) -> Result<Vec<(String, BadSegment)>> {
+        let repository = self.repository;
+        let mut locked = Vec::new();
+        let mut failure = None;
+        old.retain(|segment| {
+            let mut header = [0; SEALED_OVERHEAD];
+            let name = Segment::key(*segment);
+            match repository.storage().get_range(&name, 0, &mut header) {
+                Ok(()) => {}
+                Err(error @ (StorageError::Unavailable { .. } | StorageError::Denied { .. })) => {
+                    failure.get_or_insert(error);
+                    return true;
+                }
+                Err(_) => return true,
+            }
+            let opened = Segment::open(&header, repository.keys(), repository.id(), *segment);
+            match opened {
+                Err(RepoError::KeyMissing { what, key }) => {
+                    let bad = BadSegment {
+                        segment: *segment,
+                        damage: Damage::KeyMissing,
+                        detail: format!("{what} is sealed under data key {key}, which is not in the keyring"),
+                    };
+                    locked.push((key, bad));
+                    false
+                }
+                // The front alone never opens; that it is not for want of a key is all that counts.
+                _ => true,
+            }
+        });
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(locked),
+        }
     }
 
     /// Reads the tables of contents of all packs. Returns what could not be read.
     fn read_all(
         &self,
         packs: &BTreeMap<(PackKind, PackId), u64>,
-        growing: &Mutex<Growing<'_>>,
+        growing: &Mutex<Growing>,
     ) -> Result<HashMap<PackId, RepoError>> {
         let list: Vec<_> = packs.iter().collect();
         self.control
@@ -194,7 +251,7 @@ impl Rebuild<'_> {
         kind: PackKind,
         id: PackId,
         size: u64,
-        growing: &Mutex<Growing<'_>>,
+        growing: &Mutex<Growing>,
         unread: &Mutex<HashMap<PackId, RepoError>>,
     ) -> Result<()> {
         self.control.check()?;
@@ -223,7 +280,7 @@ impl Rebuild<'_> {
         }
     }
 
-    fn add(&self, line: PackLine, records: &[Record], growing: &mut Growing<'_>) -> Result<()> {
+    fn add(&self, line: PackLine, records: &[Record], growing: &mut Growing) -> Result<()> {
         let held = &growing.segment.entries;
         if !held.is_empty() && held.len() + records.len() > MAX_ENTRIES / 2 {
             let full = std::mem::take(&mut growing.segment);
@@ -242,13 +299,13 @@ impl Rebuild<'_> {
         self.lease.check()
     }
 
-    fn store(&self, mut segment: Segment, growing: &mut Growing<'_>) -> Result<()> {
+    fn store(&self, mut segment: Segment, growing: &mut Growing) -> Result<()> {
         if segment.packs.is_empty() {
             return Ok(());
         }
         self.fence()?;
         segment.rebuilt = true;
-        segment.supersedes = growing.replaces.to_vec();
+        segment.supersedes = growing.replaces.clone();
         segment.sort();
         let (repository, id) = (self.repository, SegmentId::random()?);
         let sealed = segment.seal(repository.keys().current(), repository.id(), id)?;
@@ -266,7 +323,7 @@ impl Rebuild<'_> {
         packs: &BTreeMap<(PackKind, PackId), u64>,
         states: &HashMap<PackId, PackState>,
         unread: HashMap<PackId, RepoError>,
-        growing: &mut Growing<'_>,
+        growing: &mut Growing,
     ) -> Result<()> {
         let repository = self.repository;
         self.control

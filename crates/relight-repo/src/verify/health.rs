@@ -17,6 +17,8 @@ pub(crate) struct Health {
     dropped: HashSet<PackId>,
     /// Packs of which no chunk can be had.
     whole: HashMap<PackId, Damage>,
+    /// What is to be said of a chunk that no index knows.
+    absent: Damage,
     /// Single chunks that cannot be had in a pack.
     single: HashMap<PackId, HashMap<ChunkId, Damage>>,
 }
@@ -27,6 +29,11 @@ impl Health {
             files: repository.index().files(),
             dropped,
             whole: HashMap::new(),
+            // It may be in the part that nobody can read now.
+            absent: match repository.index().locked().is_empty() {
+                true => Damage::Missing,
+                false => Damage::KeyMissing,
+            },
             single: HashMap::new(),
         }
     }
@@ -81,13 +88,13 @@ impl Health {
 
     /// What is wrong with a chunk, if there is no place where it is good: by its best place.
     pub fn verdict(&self, id: &ChunkId) -> Option<Damage> {
-        let mut worst = Some(Damage::Missing);
+        let mut best = None;
         for (_, _, damage) in self.places(id) {
             match damage {
                 None => return None,
-                Some(damage) => worst = worst.max(Some(damage)),
+                Some(damage) => best = best.max(Some(damage)),
             }
         }
-        worst
+        best.or(Some(self.absent))
     }
 }

@@ -32,6 +32,7 @@ use crate::control::{Control, Unit};
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::PackState;
+use crate::pack::reader::read_header;
 use crate::read::ChunkReader;
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
@@ -96,7 +97,7 @@ pub(crate) fn examine(
     let snapshots = choose_snapshots(repository, &options.scope, &mut report)?;
     report.figures.all_packs = survey.packs.len() as u64;
     report.figures.all_bytes = survey.packs.iter().filter_map(|pack| pack.size).sum();
-    report.figures.unindexed = survey.unindexed;
+    report.figures.unindexed = survey.unindexed.len() as u64;
 
     let chosen = choose_packs(repository, &survey, options, &snapshots, control)?;
     let bytes = chosen.iter().filter_map(|pack| pack.size).sum();
@@ -127,6 +128,7 @@ pub(crate) fn examine(
                 report.figures.list_nodes = nodes;
                 report.figures.snapshots = snapshots.len() as u64;
                 add_lacking(&mut report, &mut learned, lacking);
+                add_locked(repository, &survey, &mut report)?;
             }
             Err(RepoError::Cancelled) => report.cancelled = true,
             Err(error) => return Err(error),
@@ -359,6 +361,29 @@ fn add_remembered(survey: &Survey, report: &mut Report, learned: &Learned) {
     }
 }
 
+/// Packs that only that part of the index knows for which the key is missing.
+fn add_locked(repository: &Repository, survey: &Survey, report: &mut Report) -> Result<()> {
+    if repository.index().locked().is_empty() {
+        return Ok(());
+    }
+    let needed = report.findings.iter().any(|found| found.pack.is_none());
+    for (kind, pack) in &survey.unindexed {
+        let header = read_header(repository.storage(), repository.id(), *kind, *pack);
+        let lost = header.map(|header| (repository.keys().get(header.key).is_none(), header.key));
+        if let Ok((true, key)) = lost {
+            report.findings.push(Finding {
+                pack: Some(*pack),
+                kind: Some(*kind),
+                damage: Damage::KeyMissing,
+                chunks: Vec::new(),
+                needed,
+                detail: format!("it is sealed under data key {key}, which is not in the keyring"),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Takes what the snapshots lack into the report.
 fn add_lacking(report: &mut Report, learned: &mut Learned, lacking: needs::Lacking) {
     for (pack, chunk, damage) in &lacking.hits {
@@ -380,6 +405,9 @@ fn add_lacking(report: &mut Report, learned: &mut Learned, lacking: needs::Lacki
     for (chunk, damage) in lacking.strays {
         let detail = match damage {
             Damage::Missing => "a chunk that snapshots need is in no pack".to_string(),
+            Damage::KeyMissing => {
+                "a chunk that snapshots need is in no pack that the keyring has the data key of".to_string()
+            }
             _ => "a chunk that snapshots need is not what their lists say".to_string(),
         };
         report.findings.push(Finding {

@@ -69,7 +69,11 @@ struct Asker<'a> {
 
 impl Asker<'_> {
     fn chunk(&self, id: &ChunkId) -> Known {
-        let good = self.survey.health.places(id).filter(|(_, _, damage)| damage.is_none());
+        let good = self
+            .survey
+            .health
+            .places(id)
+            .filter(|(_, _, damage)| damage.is_none());
         // A bad pack in which this chunk is not bad was checked no less.
         let checked = good.map(|(pack, _, _)| {
             let check = self.survey.checks.packs.get(&pack.id);

@@ -40,7 +40,7 @@ pub(crate) struct Survey {
     /// What earlier verifications found, by the key of the record.
     pub suspects: Vec<(String, suspects::Record)>,
     /// Packs in storage that no index mentions.
-    pub unindexed: u64,
+    pub unindexed: Vec<(PackKind, PackId)>,
     /// Packs that have parity.
     pub parity: HashSet<PackId>,
 }
@@ -53,8 +53,8 @@ impl Survey {
         let mut listed = HashMap::new();
         for kind in PackKind::ALL {
             for object in storage.list(kind.prefix())? {
-                if let Some((_, id)) = PackKind::parse_key(&object.key) {
-                    listed.insert(id, (object.size, object.modified));
+                if let Some((kind, id)) = PackKind::parse_key(&object.key) {
+                    listed.insert(id, (kind, object.size, object.modified));
                 }
             }
         }
@@ -79,13 +79,17 @@ impl Survey {
                 counted.entry(line.id).or_insert((*line, 0)).1 += count;
             }
         }
-        let unindexed = listed.keys().filter(|id| !counted.contains_key(*id)).count() as u64;
+        let unindexed = listed
+            .iter()
+            .filter(|(id, _)| !counted.contains_key(*id))
+            .map(|(id, (kind, ..))| (*kind, *id))
+            .collect();
         let mut packs = Vec::with_capacity(counted.len());
         for (id, (line, entries)) in counted {
             if dropped.contains(&id) {
                 continue;
             }
-            let mut found = listed.get(&id).copied();
+            let mut found = listed.get(&id).map(|(_, size, modified)| (*size, *modified));
             if found.is_none() {
                 // Written after the list was made.
                 found = match storage.head(&line.kind.key(id)) {
