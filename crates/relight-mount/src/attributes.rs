@@ -19,7 +19,10 @@ pub struct Owner {
 impl Owner {
     /// The user of this process.
     pub fn me() -> Self {
-        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }
     }
 }
 
@@ -32,12 +35,24 @@ fn system_time(time: FileTime) -> SystemTime {
         SystemTime::UNIX_EPOCH.checked_add(seconds)
     };
     let nanos = Duration::from_nanos(u64::from(time.nanos.min(999_999_999)));
-    whole.and_then(|whole| whole.checked_add(nanos)).unwrap_or(SystemTime::UNIX_EPOCH)
+    whole
+        .and_then(|whole| whole.checked_add(nanos))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Attributes of something that the mount makes up.
-pub fn of_made(number: u64, owner: Owner, kind: FileType, size: u64, allocated: u64, time: Timestamp) -> FileAttr {
-    let time = system_time(FileTime { secs: time.as_second(), nanos: time.subsec_nanosecond().unsigned_abs() });
+pub fn of_made(
+    number: u64,
+    owner: Owner,
+    kind: FileType,
+    size: u64,
+    allocated: u64,
+    time: Timestamp,
+) -> FileAttr {
+    let time = system_time(FileTime {
+        secs: time.as_second(),
+        nanos: time.subsec_nanosecond().unsigned_abs(),
+    });
     let perm = match kind {
         FileType::Directory => 0o555,
         FileType::Symlink => 0o777,
@@ -58,7 +73,11 @@ pub fn of_made(number: u64, owner: Owner, kind: FileType, size: u64, allocated: 
         uid: owner.uid,
         gid: owner.gid,
         rdev: 0,
-        blksize: if kind == FileType::RegularFile { 1 << 20 } else { 4096 },
+        blksize: if kind == FileType::RegularFile {
+            1 << 20
+        } else {
+            4096
+        },
         flags: 0,
     }
 }
@@ -121,10 +140,19 @@ mod tests {
 
     #[test]
     fn times_before_1970_and_beyond_reason_are_taken() {
-        let early = system_time(FileTime { secs: -2, nanos: 500_000_000 });
-        assert_eq!(SystemTime::UNIX_EPOCH.duration_since(early).unwrap(), Duration::from_millis(1500));
+        let early = system_time(FileTime {
+            secs: -2,
+            nanos: 500_000_000,
+        });
+        assert_eq!(
+            SystemTime::UNIX_EPOCH.duration_since(early).unwrap(),
+            Duration::from_millis(1500)
+        );
         for secs in [i64::MIN, i64::MAX] {
-            system_time(FileTime { secs, nanos: u32::MAX });
+            system_time(FileTime {
+                secs,
+                nanos: u32::MAX,
+            });
         }
     }
 

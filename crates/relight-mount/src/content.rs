@@ -10,9 +10,9 @@ use relight_repo::tree::{NodeSource, Root};
 use relight_repo::{ChunkId, RepoError, Repository, Result};
 
 /// Chunks of content that are kept in memory.
-const DATA_ROOM: u64 = 96 << 20;
+const DATA_ROOM: u64 = 64 << 20;
 /// Chunks of names and attributes that are kept in memory.
-const METADATA_ROOM: u64 = 32 << 20;
+const METADATA_ROOM: u64 = 24 << 20;
 /// List nodes that are read to find out how much of an archive is holes.
 const NODES: usize = 64;
 
@@ -70,7 +70,11 @@ impl Image {
     /// The archive `name` of a snapshot.
     pub fn open(repository: Arc<Repository>, snapshot: &Snapshot, name: &str) -> Result<Self> {
         let archive = snapshot.archive(name)?.clone();
-        Ok(Self { readers: Readers::new(repository)?, archive, snapshot: Arc::new(snapshot.clone()) })
+        Ok(Self {
+            readers: Readers::new(repository)?,
+            archive,
+            snapshot: Arc::new(snapshot.clone()),
+        })
     }
 
     /// Its name in the snapshot.

@@ -124,7 +124,11 @@ impl Snapshots {
     }
 
     fn place(&self, tree: u32) -> Result<Place, Fault> {
-        self.catalog.names().tree(tree).cloned().ok_or(Fault::Errno(Errno::ESTALE))
+        self.catalog
+            .names()
+            .tree(tree)
+            .cloned()
+            .ok_or(Fault::Errno(Errno::ESTALE))
     }
 
     /// Opens the tree of that number.
@@ -198,7 +202,9 @@ impl Snapshots {
             Child::Made(number) => number,
             Child::Tree(tree) => {
                 let root = self.place(tree).map_or(0, |place| place.tree.metadata.size);
-                Inode::InTree(tree, NodeId::from_raw(root)).number().unwrap_or_default()
+                Inode::InTree(tree, NodeId::from_raw(root))
+                    .number()
+                    .unwrap_or_default()
             }
         }
     }
@@ -222,14 +228,18 @@ impl Snapshots {
         match Inode::from_number(parent) {
             Inode::InTree(number, directory) => {
                 let tree = self.tree(number)?;
-                let Some(node) = tree.lookup(directory, name)? else { return Ok(None) };
+                let Some(node) = tree.lookup(directory, name)? else {
+                    return Ok(None);
+                };
                 Ok(Some((tree.attributes(number, &node)?, FOR_LONG, FOR_LONG)))
             }
             Inode::Made(folder) => {
                 let child = {
                     let names = self.catalog.fresh_names();
                     let made = names.made(folder).ok_or(Errno::ESTALE)?;
-                    let Kind::Folder(children) = &made.kind else { return Err(Errno::ENOTDIR.into()) };
+                    let Kind::Folder(children) = &made.kind else {
+                        return Err(Errno::ENOTDIR.into());
+                    };
                     let name = name.to_str().ok_or(Errno::ENOENT)?;
                     *children.get(name).ok_or(Errno::ENOENT)?
                 };

@@ -14,7 +14,10 @@ pub struct Handles<T> {
 
 impl<T> Default for Handles<T> {
     fn default() -> Self {
-        Self { next: AtomicU64::new(1), open: RwLock::default() }
+        Self {
+            next: AtomicU64::new(1),
+            open: RwLock::default(),
+        }
     }
 }
 
@@ -31,11 +34,18 @@ impl<T> Handles<T> {
 
     /// The thing of that number.
     pub fn get(&self, handle: FileHandle) -> Option<Arc<T>> {
-        self.open.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&handle.0).cloned()
+        self.open
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .get(&handle.0)
+            .cloned()
     }
 
     /// Lets go of it.
     pub fn remove(&self, handle: FileHandle) {
-        self.open.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&handle.0);
+        self.open
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .remove(&handle.0);
     }
 }

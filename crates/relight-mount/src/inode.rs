@@ -37,7 +37,11 @@ impl Inode {
         match (number >> TREE_SHIFT) as u32 {
             0 => Self::Made(number),
             tree => {
-                let mark = if number & NOT_DIRECTORY != 0 { NODE_NOT_DIRECTORY } else { 0 };
+                let mark = if number & NOT_DIRECTORY != 0 {
+                    NODE_NOT_DIRECTORY
+                } else {
+                    0
+                };
                 Self::InTree(tree, NodeId::from_raw((number & PLACE) | mark))
             }
         }

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -53,7 +53,12 @@ pub fn snapshots(repository: Arc<Repository>, directory: &Path, options: &MountO
     let readers = Readers::new(repository.clone())?;
     let source = repository.storage().location();
     let catalog = Catalog::of_repository(repository)?;
-    mount(Snapshots::new(catalog, readers, options.allow_other), path, &source, options)
+    mount(
+        Snapshots::new(catalog, readers, options.allow_other),
+        path,
+        &source,
+        options,
+    )
 }
 
 /// Mounts a directory that has one file: an image.
@@ -69,7 +74,12 @@ pub fn image(image: &Image, directory: &Path, options: &MountOptions) -> Result<
     };
     let source = format!("{}:{}", snapshot.id.short(), image.name());
     let catalog = Catalog::fixed(Names::of_file(Arc::new(whole), snapshot.time));
-    mount(Snapshots::new(catalog, image.readers().clone(), options.allow_other), path, &source, options)
+    mount(
+        Snapshots::new(catalog, image.readers().clone(), options.allow_other),
+        path,
+        &source,
+        options,
+    )
 }
 
 impl Mounted {
@@ -104,11 +114,15 @@ impl Mounted {
     }
 
     fn is_over(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
+        self.session
+            .as_ref()
+            .is_none_or(|session| session.guard.is_finished())
     }
 
     fn join(&mut self) -> Result<()> {
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
         session.join().map_err(|source| self.failed("unmount", source))
     }
 
@@ -133,9 +147,15 @@ impl Mounted {
         // Who may not unmount asks the helper that may.
         let mut last = io::Error::other("neither fusermount3 nor fusermount could be run");
         for helper in ["fusermount3", "fusermount"] {
-            match Command::new(helper).args(["-u", "-z", "-q", "--"]).arg(&self.path).output() {
+            match Command::new(helper)
+                .args(["-u", "-z", "-q", "--"])
+                .arg(&self.path)
+                .output()
+            {
                 Ok(output) if output.status.success() => return Ok(()),
-                Ok(output) => last = io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string()),
+                Ok(output) => {
+                    last = io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())
+                }
                 Err(_) => {}
             }
         }
@@ -143,7 +163,11 @@ impl Mounted {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> MountError {
-        MountError::Mount { action, path: self.path.clone(), source }
+        MountError::Mount {
+            action,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -157,7 +181,10 @@ impl Drop for Mounted {
 
 /// Whether something can be mounted there.
 fn check(directory: &Path) -> Result<PathBuf> {
-    let refuse = |why: String| MountError::Place { path: directory.to_path_buf(), why };
+    let refuse = |why: String| MountError::Place {
+        path: directory.to_path_buf(),
+        why,
+    };
     let path = match std::fs::canonicalize(directory) {
         Ok(path) => path,
         Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
@@ -217,14 +244,25 @@ fn mount(files: Snapshots, path: PathBuf, source: &str, options: &MountOptions) 
                 source.to_string().trim()
             ),
         },
-        _ => MountError::Mount { action: "mount on", path: path.clone(), source },
+        _ => MountError::Mount {
+            action: "mount on",
+            path: path.clone(),
+            source,
+        },
     };
-    let session = Session::new(files, &path, &config).and_then(Session::spawn).map_err(failed)?;
-    Ok(Mounted { path, session: Some(session) })
+    let session = Session::new(files, &path, &config)
+        .and_then(Session::spawn)
+        .map_err(failed)?;
+    Ok(Mounted {
+        path,
+        session: Some(session),
+    })
 }
 
 /// A text as the value of a mount option, in which a comma would begin the next.
 fn option_value(text: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/:._-@+~ ".contains(char);
-    text.chars().map(|char| if plain(char) { char } else { '_' }).collect()
+    text.chars()
+        .map(|char| if plain(char) { char } else { '_' })
+        .collect()
 }

@@ -74,7 +74,11 @@ pub struct Names {
 impl Names {
     /// An empty root; `now` is its time.
     pub fn new(now: Timestamp) -> Self {
-        let root = Made { parent: Inode::ROOT, kind: Kind::Folder(BTreeMap::new()), time: now };
+        let root = Made {
+            parent: Inode::ROOT,
+            kind: Kind::Folder(BTreeMap::new()),
+            time: now,
+        };
         Self {
             made: HashMap::from([(Inode::ROOT, root)]),
             trees: HashMap::new(),
@@ -136,7 +140,14 @@ impl Names {
         }
         let number = self.next_tree;
         self.next_tree += 1;
-        self.trees.insert(number, Place { parent, tree: tree.clone(), key });
+        self.trees.insert(
+            number,
+            Place {
+                parent,
+                tree: tree.clone(),
+                key,
+            },
+        );
         if let Some(children) = self.children_mut(parent) {
             children.insert(tree.name.clone(), Child::Tree(number));
         }
@@ -144,7 +155,12 @@ impl Names {
 
     /// Removes a name and all under it.
     fn remove(&mut self, folder: u64, name: &str) {
-        let Some(child) = self.children_mut(folder).and_then(|children| children.remove(name)) else { return };
+        let Some(child) = self
+            .children_mut(folder)
+            .and_then(|children| children.remove(name))
+        else {
+            return;
+        };
         let mut gone = vec![child];
         while let Some(child) = gone.pop() {
             match child {
@@ -152,7 +168,11 @@ impl Names {
                     self.trees.remove(&number);
                 }
                 Child::Made(number) => {
-                    if let Some(Made { kind: Kind::Folder(children), .. }) = self.made.remove(&number) {
+                    if let Some(Made {
+                        kind: Kind::Folder(children),
+                        ..
+                    }) = self.made.remove(&number)
+                    {
                         gone.extend(children.into_values());
                     }
                 }

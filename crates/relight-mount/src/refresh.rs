@@ -43,7 +43,10 @@ impl Catalog {
             repository: Some(repository.clone()),
             refreshed: Mutex::default(),
         };
-        let mut refreshed = catalog.refreshed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut refreshed = catalog
+            .refreshed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         catalog.read_list(&repository, &mut refreshed)?;
         drop(refreshed);
         Ok(catalog)
@@ -51,7 +54,11 @@ impl Catalog {
 
     /// Names that never change.
     pub fn fixed(names: Names) -> Self {
-        Self { names: RwLock::new(names), repository: None, refreshed: Mutex::default() }
+        Self {
+            names: RwLock::new(names),
+            repository: None,
+            refreshed: Mutex::default(),
+        }
     }
 
     /// The names as they were when they were last read.
@@ -62,17 +69,17 @@ impl Catalog {
     /// The names, read again if that was long ago. While one thread does so the others go on with the old ones, and so
     /// do all if the storage cannot be reached.
     pub fn fresh_names(&self) -> RwLockReadGuard<'_, Names> {
-        if let (Some(repository), Ok(mut refreshed)) = (&self.repository, self.refreshed.try_lock()) {
-            if refreshed.at.is_none_or(|at| at.elapsed() >= EVERY) {
-                match self.read_list(repository, &mut refreshed) {
-                    Ok(()) => refreshed.failing = false,
-                    Err(error) if !std::mem::replace(&mut refreshed.failing, true) => {
-                        tracing::warn!("cannot look for new snapshots: {error}");
-                    }
-                    Err(_) => {}
+        if let (Some(repository), Ok(mut refreshed)) = (&self.repository, self.refreshed.try_lock())
+            && refreshed.at.is_none_or(|at| at.elapsed() >= EVERY)
+        {
+            match self.read_list(repository, &mut refreshed) {
+                Ok(()) => refreshed.failing = false,
+                Err(error) if !std::mem::replace(&mut refreshed.failing, true) => {
+                    tracing::warn!("cannot look for new snapshots: {error}");
                 }
-                refreshed.at = Some(Instant::now());
+                Err(_) => {}
             }
+            refreshed.at = Some(Instant::now());
         }
         self.names()
     }
@@ -81,8 +88,11 @@ impl Catalog {
         let there: HashSet<SnapshotId> = repository.snapshot_ids()?.into_iter().collect();
         let (new, gone) = {
             let names = self.names();
-            let new: Vec<SnapshotId> =
-                there.iter().copied().filter(|id| !names.shows(*id) && !refreshed.broken.contains(id)).collect();
+            let new: Vec<SnapshotId> = there
+                .iter()
+                .copied()
+                .filter(|id| !names.shows(*id) && !refreshed.broken.contains(id))
+                .collect();
             let gone: Vec<SnapshotId> = names.shown().filter(|id| !there.contains(id)).collect();
             (new, gone)
         };
@@ -109,7 +119,10 @@ impl Catalog {
         }
         // Of several with the same name the oldest has it, whatever the order of the list.
         sources.sort_by_key(|source| (source.time, source.id));
-        let mut names = self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut names = self
+            .names
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         gone.into_iter().for_each(|id| names.drop_snapshot(id));
         sources.iter().for_each(|source| names.add(source));
         names.point_at_latest();
@@ -118,7 +131,10 @@ impl Catalog {
 }
 
 /// Reads manifests, several at once: each is a request to storage.
-fn read_manifests(repository: &Repository, ids: Vec<SnapshotId>) -> Vec<(SnapshotId, Result<Source, RepoError>)> {
+fn read_manifests(
+    repository: &Repository,
+    ids: Vec<SnapshotId>,
+) -> Vec<(SnapshotId, Result<Source, RepoError>)> {
     let read = |id| (id, repository.snapshot(id).map(|snapshot| Source::of(&snapshot)));
     if ids.len() < 2 {
         return ids.into_iter().map(read).collect();
@@ -129,6 +145,10 @@ fn read_manifests(repository: &Repository, ids: Vec<SnapshotId>) -> Vec<(Snapsho
             .chunks(share)
             .map(|ids| scope.spawn(move || ids.iter().map(|&id| read(id)).collect::<Vec<_>>()))
             .collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().ok())
+            .flatten()
+            .collect()
     })
 }

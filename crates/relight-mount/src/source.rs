@@ -104,8 +104,16 @@ impl Source {
 
 /// A name as one component of a path: what cannot be in it is replaced.
 pub fn file_name(name: &str) -> String {
-    let mut safe: String =
-        name.chars().map(|char| if char == '/' || char.is_control() { '_' } else { char }).collect();
+    let mut safe: String = name
+        .chars()
+        .map(|char| {
+            if char == '/' || char.is_control() {
+                '_'
+            } else {
+                char
+            }
+        })
+        .collect();
     while safe.len() > 240 {
         safe.pop();
     }
@@ -118,7 +126,9 @@ pub fn file_name(name: &str) -> String {
 /// `name`, or with a number behind it if it is taken.
 fn unique(taken: &mut BTreeSet<String>, name: &str) -> String {
     let numbered = (2..).map(|number: u64| format!("{name}~{number}"));
-    let free = std::iter::once(name.to_string()).chain(numbered).find(|name| !taken.contains(name));
+    let free = std::iter::once(name.to_string())
+        .chain(numbered)
+        .find(|name| !taken.contains(name));
     let free = free.unwrap_or_default();
     taken.insert(free.clone());
     free
@@ -135,7 +145,10 @@ mod tests {
         assert_eq!([file_name(""), file_name("."), file_name("..")], ["_", "_", "_"]);
         assert!(file_name(&"ö".repeat(500)).len() <= 255);
         let mut taken = BTreeSet::new();
-        let names: Vec<_> = ["a", "a", "b", "a"].iter().map(|name| unique(&mut taken, name)).collect();
+        let names: Vec<_> = ["a", "a", "b", "a"]
+            .iter()
+            .map(|name| unique(&mut taken, name))
+            .collect();
         assert_eq!(names, ["a", "a~2", "b", "a~3"]);
     }
 }

@@ -23,7 +23,10 @@ impl Trouble {
     pub fn say(&self, number: u64, what: impl FnOnce() -> String, error: &dyn Display) {
         let now = Instant::now();
         let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if said.get(&number).is_some_and(|&at| now.duration_since(at) < AGAIN) {
+        if said
+            .get(&number)
+            .is_some_and(|&at| now.duration_since(at) < AGAIN)
+        {
             return;
         }
         if said.len() >= REMEMBERED {

@@ -23,7 +23,10 @@ impl Xattrs {
             all.push((posix_acl::ACCESS.to_bytes().to_vec(), value));
         }
         if let Some(default) = &metadata.acl.default {
-            all.push((posix_acl::DEFAULT.to_bytes().to_vec(), posix_acl::default_value(default)));
+            all.push((
+                posix_acl::DEFAULT.to_bytes().to_vec(),
+                posix_acl::default_value(default),
+            ));
         }
         if let Some(value) = metadata.fcaps {
             all.push((CAPABILITY.to_bytes().to_vec(), value));
@@ -39,11 +42,17 @@ impl Xattrs {
 
     /// The value of one.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_slice())
     }
 
     /// All names, each with a zero byte behind it, as `listxattr` gives them.
     pub fn names(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|(name, _)| name.iter().copied().chain([0])).collect()
+        self.0
+            .iter()
+            .flat_map(|(name, _)| name.iter().copied().chain([0]))
+            .collect()
     }
 }

@@ -16,7 +16,10 @@ struct Loop<'a>(&'a Path);
 
 impl<'a> Loop<'a> {
     fn mount(image: &Path, at: &'a Path, options: &str) -> Self {
-        run("mount", &["-o", options, image.to_str().unwrap(), at.to_str().unwrap()]);
+        run(
+            "mount",
+            &["-o", options, image.to_str().unwrap(), at.to_str().unwrap()],
+        );
         Self(at)
     }
 }
@@ -47,7 +50,11 @@ fn an_ext4_image_is_mounted_from_the_repository() {
     let file = directory.join("disk.img");
     let meta = fs::metadata(&file).unwrap();
     assert_eq!(meta.len(), 300 << 20);
-    assert!(meta.blocks() * 512 < 200 << 20, "{} blocks: holes are known", meta.blocks());
+    assert!(
+        meta.blocks() * 512 < 200 << 20,
+        "{} blocks: holes are known",
+        meta.blocks()
+    );
     run("cmp", &[disk.to_str().unwrap(), file.to_str().unwrap()]);
 
     let (original, restored) = (lab.folder("original"), lab.folder("restored"));
@@ -79,10 +86,19 @@ fn an_image_of_an_odd_size_is_read_from_any_place() {
     assert!(Image::open(lab.open(), &snapshot, "other.img").is_err());
     let mapped = relight_mount::mount::image(&image, &lab.folder("map"), &MountOptions::default()).unwrap();
     let file = File::open(mapped.path().join("disk.img")).unwrap();
-    for (from, length) in [(0, 1), (4_194_300, 10), (8_388_600, 100), (13_000_000, 1), (5, 12_999_990)] {
+    for (from, length) in [
+        (0, 1),
+        (4_194_300, 10),
+        (8_388_600, 100),
+        (13_000_000, 1),
+        (5, 12_999_990),
+    ] {
         let mut part = vec![9; length];
         file.read_exact_at(&mut part, from).unwrap();
-        assert!(part == content[from as usize..from as usize + length], "{length} from {from}");
+        assert!(
+            part == content[from as usize..from as usize + length],
+            "{length} from {from}"
+        );
     }
     assert_eq!(file.read_at(&mut [0; 10], 13_000_001).unwrap(), 0);
     assert_eq!(file.read_at(&mut [0; 10], 12_999_999).unwrap(), 2);

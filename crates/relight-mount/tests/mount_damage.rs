@@ -29,7 +29,10 @@ fn what_cannot_be_read_is_named_and_the_rest_can_be() {
     common::require_fuse();
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .init();
     let said = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let eio = Some(rustix::io::Errno::IO.raw_os_error());
 
@@ -60,7 +63,10 @@ fn what_cannot_be_read_is_named_and_the_rest_can_be() {
     assert!(!lost.is_empty() && good >= 5, "{lost:?} are lost");
     let log_now = said();
     for number in &lost {
-        let line = format!("data/deep/er/{number} of snapshot {} of host/a", snapshot.id.short());
+        let line = format!(
+            "data/deep/er/{number} of snapshot {} of host/a",
+            snapshot.id.short()
+        );
         assert!(log_now.contains(&line), "{line} is not in\n{log_now}");
     }
     assert!(log_now.contains("corrupt"), "{log_now}");

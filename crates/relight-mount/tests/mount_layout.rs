@@ -41,8 +41,15 @@ fn snapshots_are_found_by_workload_and_by_id_and_follow_the_repository() {
     assert_eq!(names(&workload), [time.clone(), "latest".into()]);
     assert_eq!(fs::read_link(workload.join("latest")).unwrap(), Path::new(&time));
     assert_eq!(names(&workload.join(&time)), ["etc"]);
-    for way in [format!("by-workload/lab/host/web01/{time}"), format!("by-id/{}", first.id.short()), "latest".into()] {
-        assert_eq!(fs::read_to_string(root.join(way).join("etc/passwd")).unwrap(), "root");
+    for way in [
+        format!("by-workload/lab/host/web01/{time}"),
+        format!("by-id/{}", first.id.short()),
+        "latest".into(),
+    ] {
+        assert_eq!(
+            fs::read_to_string(root.join(way).join("etc/passwd")).unwrap(),
+            "root"
+        );
     }
     let snapshot = fs::metadata(workload.join(&time)).unwrap();
     assert_eq!(snapshot.mtime(), first.time.as_second());
@@ -55,10 +62,14 @@ fn snapshots_are_found_by_workload_and_by_id_and_follow_the_repository() {
     assert!(fs::read(root.join("by-workload/vm/100/latest/disk.img")).unwrap() == noise(1, 9_000_001));
     assert!(fs::read(root.join("latest/disk.img")).is_ok());
     let third = lab.save_stream("pg/dump", "dump.sql", b"select 1;");
-    wait_until("the stream appears", || root.join("by-workload/pg/dump/latest/dump.sql").exists());
+    wait_until("the stream appears", || {
+        root.join("by-workload/pg/dump/latest/dump.sql").exists()
+    });
     assert_eq!(fs::read(root.join("latest/dump.sql")).unwrap(), b"select 1;");
     lab.open().forget(third.id).unwrap();
-    wait_until("the forgotten snapshot vanishes", || !root.join("by-workload/pg").exists());
+    wait_until("the forgotten snapshot vanishes", || {
+        !root.join("by-workload/pg").exists()
+    });
     wait_until("the link goes back", || root.join("latest/disk.img").exists());
 }
 
@@ -73,18 +84,32 @@ fn nothing_can_be_changed_and_whole_images_are_private() {
     lab.save_images("vm/100", &[("disk", &lab.path("disk"))]);
     let mounted = lab.mount();
     let read_only = |result: std::io::Result<()>| {
-        assert_eq!(result.unwrap_err().raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+        assert_eq!(
+            result.unwrap_err().raw_os_error(),
+            Some(rustix::io::Errno::ROFS.raw_os_error())
+        );
     };
     let tree = mounted.path().join("by-workload/host/a/latest/etc");
     read_only(fs::write(tree.join("new"), ""));
     read_only(fs::remove_file(tree.join("passwd")));
     read_only(fs::rename(tree.join("passwd"), tree.join("other")));
     read_only(fs::create_dir(mounted.path().join("x")));
-    read_only(fs::set_permissions(tree.join("passwd"), fs::Permissions::from_mode(0o777)));
+    read_only(fs::set_permissions(
+        tree.join("passwd"),
+        fs::Permissions::from_mode(0o777),
+    ));
     read_only(OpenOptions::new().write(true).open(tree.join("passwd")).map(drop));
     let disk = fs::metadata(mounted.path().join("by-workload/vm/100/latest/disk.img")).unwrap();
     assert_eq!(disk.mode(), 0o100_400);
-    let flags = run("findmnt", &["-n", "-o", "OPTIONS,FSTYPE,SOURCE", mounted.path().to_str().unwrap()]);
+    let flags = run(
+        "findmnt",
+        &[
+            "-n",
+            "-o",
+            "OPTIONS,FSTYPE,SOURCE",
+            mounted.path().to_str().unwrap(),
+        ],
+    );
     for wanted in ["ro", "nosuid", "nodev", "fuse", "repository"] {
         assert!(flags.contains(wanted), "{flags}");
     }
@@ -102,10 +127,19 @@ fn other_users_see_it_only_if_they_may() {
     }
     fs::write(source.join("by acl"), "acl").unwrap();
     fs::set_permissions(source.join("by acl"), fs::Permissions::from_mode(0o600)).unwrap();
-    run("setfacl", &["-m", "u:65534:r", source.join("by acl").to_str().unwrap()]);
+    run(
+        "setfacl",
+        &["-m", "u:65534:r", source.join("by acl").to_str().unwrap()],
+    );
     lab.save_tree("host/a", &source);
     let as_nobody = |path: &Path| {
-        let arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", path.to_str().unwrap()];
+        let arguments = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "cat",
+            path.to_str().unwrap(),
+        ];
         common::attempt("setpriv", &arguments).status.success()
     };
     let directory = lab.folder("mount");
@@ -115,7 +149,11 @@ fn other_users_see_it_only_if_they_may() {
         let mut mounted = relight_mount::mount::snapshots(lab.open(), &directory, &options).unwrap();
         let found = ["open", "closed", "by acl"].map(|name| as_nobody(&shown.join(name)));
         assert_eq!(found, readable, "allow_other: {allow_other}");
-        assert_eq!(fs::read_to_string(shown.join("closed")).unwrap(), "closed", "root reads all");
+        assert_eq!(
+            fs::read_to_string(shown.join("closed")).unwrap(),
+            "closed",
+            "root reads all"
+        );
         mounted.unmount().unwrap();
     }
 }
@@ -168,7 +206,11 @@ fn places_that_do_not_fit_are_refused_with_the_reason() {
     let lab = Lab::new();
     fs::write(lab.path("file"), "x").unwrap();
     fs::write(lab.folder("full").join("x"), "x").unwrap();
-    for (place, reason) in [("nowhere", "does not exist"), ("file", "not a directory"), ("full", "not empty")] {
+    for (place, reason) in [
+        ("nowhere", "does not exist"),
+        ("file", "not a directory"),
+        ("full", "not empty"),
+    ] {
         let refused = relight_mount::mount::snapshots(lab.open(), &lab.path(place), &MountOptions::default());
         match refused {
             Err(MountError::Place { why, .. }) => assert!(why.contains(reason), "{place}: {why}"),

@@ -23,11 +23,16 @@ fn a_tree_with_everything_that_makes_backups_hard_is_the_same_through_a_mount() 
     assert_same(&source, &shown);
 
     // What the comparison does not look at.
-    let links: Vec<_> = ["links/m", "links/a/first in order", "links/z/last", "links/beside"]
-        .map(|name| fs::symlink_metadata(shown.join(name)).unwrap())
-        .into_iter()
-        .map(|meta| (meta.ino(), meta.nlink()))
-        .collect();
+    let links: Vec<_> = [
+        "links/m",
+        "links/a/first in order",
+        "links/z/last",
+        "links/beside",
+    ]
+    .map(|name| fs::symlink_metadata(shown.join(name)).unwrap())
+    .into_iter()
+    .map(|meta| (meta.ino(), meta.nlink()))
+    .collect();
     assert!(links.iter().all(|link| *link == links[0]), "{links:?}");
     assert_eq!(links[0].1, 4);
     assert_eq!(fs::metadata(shown.join("files/text")).unwrap().nlink(), 1);
@@ -36,10 +41,15 @@ fn a_tree_with_everything_that_makes_backups_hard_is_the_same_through_a_mount() 
 
     // A program that copies trees finds in the mount what it needs: links, holes, ACLs, attributes.
     let copy = lab.folder("copy");
-    let pack = "tar --create --sparse --acls --xattrs --xattrs-include='*' --format=pax links xattrs acls modes";
-    let unpack = "tar --extract --acls --xattrs --xattrs-include='*' --same-owner --same-permissions --numeric-owner";
+    let pack =
+        "tar --create --sparse --acls --xattrs --xattrs-include='*' --format=pax links xattrs acls modes";
+    let unpack =
+        "tar --extract --acls --xattrs --xattrs-include='*' --same-owner --same-permissions --numeric-owner";
     let (from, to) = (shown.display(), copy.display());
-    run("sh", &["-c", &format!("(cd {from} && {pack}) | (cd {to} && {unpack})")]);
+    run(
+        "sh",
+        &["-c", &format!("(cd {from} && {pack}) | (cd {to} && {unpack})")],
+    );
     for folder in ["links", "xattrs", "acls", "modes"] {
         assert_same_but(&source.join(folder), &copy.join(folder), vec![Part::Flags]);
     }
@@ -63,7 +73,10 @@ fn holes_are_found_and_cost_nothing() {
     let data = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)).unwrap();
     assert!(data <= 1 << 39 && data > (1 << 39) - (8 << 20), "{data}");
     let hole = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(1 << 39)).unwrap();
-    assert!(hole >= (1 << 39) + 100_000 && hole < (1 << 39) + (8 << 20), "{hole}");
+    assert!(
+        hole >= (1 << 39) + 100_000 && hole < (1 << 39) + (8 << 20),
+        "{hole}"
+    );
     assert_eq!(
         rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(hole)),
         Err(rustix::io::Errno::NXIO)
@@ -71,7 +84,12 @@ fn holes_are_found_and_cost_nothing() {
     let mut bytes = vec![1; 200_000];
     file.seek(SeekFrom::Start((1 << 39) - 50_000)).unwrap();
     file.read_exact(&mut bytes).unwrap();
-    assert!(bytes[..50_000].iter().chain(&bytes[150_000..]).all(|&byte| byte == 0));
+    assert!(
+        bytes[..50_000]
+            .iter()
+            .chain(&bytes[150_000..])
+            .all(|&byte| byte == 0)
+    );
     assert!(bytes[50_000..150_000] == noise(1, 100_000));
 }
 
@@ -81,13 +99,20 @@ fn a_folder_of_many_files_is_listed_whole_and_each_is_found() {
     let lab = Lab::new();
     let source = lab.folder("source");
     for number in 0..20_000 {
-        fs::write(source.join(format!("file {number} {}", "x".repeat(number % 200))), number.to_string()).unwrap();
+        fs::write(
+            source.join(format!("file {number} {}", "x".repeat(number % 200))),
+            number.to_string(),
+        )
+        .unwrap();
     }
     lab.save_tree("host/lab", &source);
     let mounted = lab.mount();
     let shown = mounted.path().join("latest/source");
     assert_eq!(names(&shown), names(&source));
-    assert_eq!(fs::read_to_string(shown.join("file 17 xxxxxxxxxxxxxxxxx")).unwrap(), "17");
+    assert_eq!(
+        fs::read_to_string(shown.join("file 17 xxxxxxxxxxxxxxxxx")).unwrap(),
+        "17"
+    );
     assert!(!shown.join("file 20000").exists());
     assert_same(&source, &shown);
 }
@@ -98,7 +123,11 @@ fn many_threads_read_many_files_at_once() {
     let lab = Lab::new();
     let source = lab.folder("source");
     for number in 0..40 {
-        fs::write(source.join(number.to_string()), noise(number, 1_000_000 + number as usize * 7777)).unwrap();
+        fs::write(
+            source.join(number.to_string()),
+            noise(number, 1_000_000 + number as usize * 7777),
+        )
+        .unwrap();
     }
     lab.save_tree("host/lab", &source);
     let mounted = lab.mount();
@@ -114,7 +143,10 @@ fn many_threads_read_many_files_at_once() {
                     let from = (round as usize * 50_021) % wanted.len();
                     let mut part = vec![0; (wanted.len() - from).min(300_000)];
                     file.read_exact_at(&mut part, from as u64).unwrap();
-                    assert!(part == wanted[from..from + part.len()], "file {number} from {from}");
+                    assert!(
+                        part == wanted[from..from + part.len()],
+                        "file {number} from {from}"
+                    );
                 }
             });
         }

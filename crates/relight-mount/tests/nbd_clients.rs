@@ -47,12 +47,19 @@ fn qemu_img_reads_compares_and_converts_it() {
         run("qemu-img", &["compare", "-f", "raw", "-F", "raw", disk, &url]);
         let (raw, qcow) = (lab.path("copy.raw"), lab.path("copy.qcow2"));
         let (raw, qcow) = (raw.to_str().unwrap(), qcow.to_str().unwrap());
-        run("qemu-img", &["convert", "-f", "raw", "-O", "raw", "-m", "16", "-W", &url, raw]);
+        run(
+            "qemu-img",
+            &["convert", "-f", "raw", "-O", "raw", "-m", "16", "-W", &url, raw],
+        );
         run("cmp", &[disk, raw]);
         run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &url, qcow]);
         run("qemu-img", &["compare", "-f", "qcow2", "-F", "raw", qcow, disk]);
         let map = run("qemu-img", &["map", "-f", "raw", "--output=json", &url]);
-        let data: u64 = extents(&map).iter().filter(|extent| !extent.2).map(|extent| extent.1).sum();
+        let data: u64 = extents(&map)
+            .iter()
+            .filter(|extent| !extent.2)
+            .map(|extent| extent.1)
+            .sum();
         assert!((35 << 20..64 << 20).contains(&data), "holes are told: {map}");
         let written = fs::metadata(raw).unwrap().blocks() * 512;
         assert!(written < 64 << 20, "holes stay holes: {written}");
@@ -61,7 +68,10 @@ fn qemu_img_reads_compares_and_converts_it() {
             run("qemu-img", &["info", &format!("nbd:unix:{}", path.display())]);
         }
         let refused = attempt("qemu-io", &["-f", "raw", "-c", "write 0 512", &url]);
-        assert!(!String::from_utf8_lossy(&refused.stdout).contains("wrote"), "{refused:?}");
+        assert!(
+            !String::from_utf8_lossy(&refused.stdout).contains("wrote"),
+            "{refused:?}"
+        );
     }
 }
 
@@ -72,7 +82,15 @@ fn extents(json: &str) -> Vec<(u64, u64, bool)> {
         rest.split([',', '}']).next().unwrap().parse().unwrap()
     };
     let lines = json.lines().filter(|line| line.contains("\"start\""));
-    lines.map(|line| (number(line, "start"), number(line, "length"), line.contains("\"zero\": true"))).collect()
+    lines
+        .map(|line| {
+            (
+                number(line, "start"),
+                number(line, "length"),
+                line.contains("\"zero\": true"),
+            )
+        })
+        .collect()
 }
 
 #[test]
@@ -85,12 +103,20 @@ fn nbdinfo_and_nbdcopy_know_and_copy_it() {
     let url = serving.address.uri();
     assert_eq!(run("nbdinfo", &["--size", &url]).trim(), size.to_string());
     let info = run("nbdinfo", &["--json", &url]);
-    for wanted in ["\"is_read_only\": true", "\"can_multi_conn\": true", "base:allocation", "\"can_df\": true"] {
+    for wanted in [
+        "\"is_read_only\": true",
+        "\"can_multi_conn\": true",
+        "base:allocation",
+        "\"can_df\": true",
+    ] {
         assert!(info.contains(wanted), "{wanted}: {info}");
     }
     assert!(info.contains("structured"), "{info}");
     let list = run("nbdinfo", &["--list", &url]);
-    assert!(list.contains("export=\"disk.img\"") && list.contains("vm/100"), "{list}");
+    assert!(
+        list.contains("export=\"disk.img\"") && list.contains("vm/100"),
+        "{list}"
+    );
     let map = run("nbdinfo", &["--map", &url]);
     assert!(map.contains("hole,zero") && map.contains("data"), "{map}");
     for name in ["disk.img", "disk"] {
@@ -99,10 +125,17 @@ fn nbdinfo_and_nbdcopy_know_and_copy_it() {
     }
     let unknown = attempt("nbdinfo", &[&url.replace("nbd+unix:///", "nbd+unix:///other")]);
     assert!(!unknown.status.success());
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("No such file"), "{unknown:?}");
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("No such file"),
+        "{unknown:?}"
+    );
 
     let copy = lab.path("copy");
-    for arguments in [&["--connections=4", "--requests=64"][..], &["--synchronous"], &["--request-size=33554432"]] {
+    for arguments in [
+        &["--connections=4", "--requests=64"][..],
+        &["--synchronous"],
+        &["--request-size=33554432"],
+    ] {
         let _ = fs::remove_file(&copy);
         run("nbdcopy", &[arguments, &[&url, copy.to_str().unwrap()]].concat());
         run("cmp", &[disk.to_str().unwrap(), copy.to_str().unwrap()]);
@@ -120,12 +153,25 @@ fn other_servers_can_stand_between() {
     run("nbdkit", &["-r", "-U", "-", "nbd", &url, "--run", &compare]);
     let second = lab.path("second");
     let second = second.to_str().unwrap();
-    let mut qemu =
-        std::process::Command::new("qemu-nbd").args(["-r", "-f", "raw", "-k", second, &url]).spawn().unwrap();
+    let mut qemu = std::process::Command::new("qemu-nbd")
+        .args(["-r", "-f", "raw", "-k", second, &url])
+        .spawn()
+        .unwrap();
     while !lab.path("second").exists() {
         assert!(qemu.try_wait().unwrap().is_none(), "qemu-nbd ended");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    run("qemu-img", &["compare", "-f", "raw", "-F", "raw", disk, &format!("nbd+unix:///?socket={second}")]);
+    run(
+        "qemu-img",
+        &[
+            "compare",
+            "-f",
+            "raw",
+            "-F",
+            "raw",
+            disk,
+            &format!("nbd+unix:///?socket={second}"),
+        ],
+    );
     let _ = qemu.wait();
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::Lab;
 use common::nbd::{
-    BLOCK_STATUS, CACHE, Client, DISCONNECT, FLUSH, READ, Serving, TRIM, WRITE, WRITE_ZEROES, contexts, go, socket,
-    u32_at, u64_at,
+    BLOCK_STATUS, CACHE, Client, DISCONNECT, FLUSH, READ, Serving, TRIM, WRITE, WRITE_ZEROES, contexts, go,
+    socket, u32_at, u64_at,
 };
 use common::tree::noise;
 use relight_mount::Image;
@@ -38,7 +38,12 @@ fn serve() -> Served {
     let image = Image::open(lab.open(), &snapshot, "disk.img").unwrap();
     let serving = Serving::start(image, &Address::Unix(lab.path("socket")));
     let path = socket(&serving.address);
-    Served { lab, content, serving, path }
+    Served {
+        lab,
+        content,
+        serving,
+        path,
+    }
 }
 
 #[test]
@@ -50,7 +55,10 @@ fn negotiation_answers_every_option() {
     assert_eq!((list.kind, &list.data[..12]), (2, &b"\0\0\0\x08disk.img"[..]));
     assert_eq!(client.answer().kind, 1);
     // Without structured replies there are no contexts, and no promise not to fragment.
-    assert_eq!(client.ask(10, &contexts("", &["base:allocation"])).kind, 1 << 31 | 3);
+    assert_eq!(
+        client.ask(10, &contexts("", &["base:allocation"])).kind,
+        1 << 31 | 3
+    );
     let info = client.ask(6, &go("disk", &[0, 1, 2, 3, 77]));
     assert_eq!((info.kind, u64_at(&info.data, 2)), (3, size));
     assert_eq!(u16::from_be_bytes([info.data[10], info.data[11]]), 0b1_0000_0111);
@@ -59,7 +67,10 @@ fn negotiation_answers_every_option() {
     let description = client.answer();
     assert!(String::from_utf8_lossy(&description.data[2..]).contains("of vm/100"));
     let sizes = client.answer();
-    assert_eq!((&sizes.data[..2], u32_at(&sizes.data, 2), u32_at(&sizes.data, 10)), (&b"\0\x03"[..], 1, 32 << 20));
+    assert_eq!(
+        (&sizes.data[..2], u32_at(&sizes.data, 2), u32_at(&sizes.data, 10)),
+        (&b"\0\x03"[..], 1, 32 << 20)
+    );
     assert_eq!(client.answer().kind, 1);
 
     assert_eq!(client.ask(8, &[]).kind, 1);
@@ -69,8 +80,15 @@ fn negotiation_answers_every_option() {
     assert_eq!(client.ask(9, &contexts("", &["base:"])).kind, 4);
     assert_eq!(client.answer().kind, 1);
     assert_eq!(client.ask(9, &contexts("", &["qemu:dirty-bitmap:x"])).kind, 1);
-    assert_eq!(client.ask(10, &contexts("other", &["base:allocation"])).kind, 1 << 31 | 6);
-    assert_eq!(client.ask(10, &contexts("", &["base:", "x"])).kind, 1, "nothing of that is known");
+    assert_eq!(
+        client.ask(10, &contexts("other", &["base:allocation"])).kind,
+        1 << 31 | 6
+    );
+    assert_eq!(
+        client.ask(10, &contexts("", &["base:", "x"])).kind,
+        1,
+        "nothing of that is known"
+    );
     // What makes no sense is refused, and negotiation goes on.
     for (option, data, error) in [
         (3, &b"x"[..], 3),
@@ -128,9 +146,15 @@ fn every_byte_comes_back_in_pieces_whole_and_simple() {
     let size = content.len();
     let mut structured = Client::ready(&served.path, true);
     let mut simple = Client::ready(&served.path, false);
-    for (from, length) in
-        [(0, 1), (0, size), (CHUNK - 1, 2), (CHUNK, CHUNK), (CHUNK + 5, 10), (2 * CHUNK - 3, 1006), (size - 1, 1)]
-    {
+    for (from, length) in [
+        (0, 1),
+        (0, size),
+        (CHUNK - 1, 2),
+        (CHUNK, CHUNK),
+        (CHUNK + 5, 10),
+        (2 * CHUNK - 3, 1006),
+        (size - 1, 1),
+    ] {
         let wanted = &content[from..from + length];
         let (offset, count) = (from as u64, length as u32);
         assert!(structured.read(offset, count) == wanted, "{length} from {from}");
@@ -145,7 +169,10 @@ fn every_byte_comes_back_in_pieces_whole_and_simple() {
     // A hole is sent as one.
     structured.request(0, READ, 5, CHUNK as u64, CHUNK as u32);
     let hole = structured.chunk();
-    assert_eq!((hole.flags, hole.kind, u32_at(&hole.data, 8)), (1, 2, CHUNK as u32));
+    assert_eq!(
+        (hole.flags, hole.kind, u32_at(&hole.data, 8)),
+        (1, 2, CHUNK as u32)
+    );
 }
 
 #[test]
@@ -159,9 +186,14 @@ fn holes_are_told() {
         let reply = client.chunk();
         assert_eq!((reply.flags, reply.kind, u32_at(&reply.data, 0)), (1, 5, 1));
         let extents = reply.data[4..].chunks(8);
-        extents.map(|extent| (u64::from(u32_at(extent, 0)), u32_at(extent, 4))).collect::<Vec<_>>()
+        extents
+            .map(|extent| (u64::from(u32_at(extent, 0)), u32_at(extent, 4)))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(status(0, 0, size), [(chunk, 0), (chunk, 3), (size - 2 * chunk, 0)]);
+    assert_eq!(
+        status(0, 0, size),
+        [(chunk, 0), (chunk, 3), (size - 2 * chunk, 0)]
+    );
     assert_eq!(status(1 << 3, 0, size), [(chunk, 0)]);
     assert_eq!(status(0, chunk + 7, 5), [(5, 3)]);
     assert_eq!(status(0, chunk - 1, 2), [(1, 0), (1, 3)]);
@@ -220,7 +252,11 @@ fn bad_requests_get_errors_and_do_no_harm() {
             (0, 0xffff, 0, 1, EINVAL),
         ] {
             client.request(flags, command, 1, offset, length);
-            assert_eq!(client.error(structured), error, "{command} at {offset} of {length}, flags {flags}");
+            assert_eq!(
+                client.error(structured),
+                error,
+                "{command} at {offset} of {length}, flags {flags}"
+            );
         }
         // What was to be written is passed over.
         client.request(0, WRITE, 2, 0, 100_000);
@@ -233,7 +269,11 @@ fn bad_requests_get_errors_and_do_no_harm() {
         } else {
             assert_eq!(client.simple(), (0, 3));
             client.request(1 << 2, READ, 4, 0, 10);
-            assert_eq!(client.simple(), (EINVAL, 4), "only structured replies can be in one piece");
+            assert_eq!(
+                client.simple(),
+                (EINVAL, 4),
+                "only structured replies can be in one piece"
+            );
         }
         client.send(b"this is no request of any kind at all");
         assert!(client.is_cut_off());
@@ -290,7 +330,9 @@ fn idle_and_slow_clients_do_not_hold_up_others_or_the_end() {
 fn more_clients_than_there_is_room_for_are_turned_away() {
     let served = serve();
     let mut clients: Vec<Client> = (0..64).map(|_| Client::ready(&served.path, true)).collect();
-    let mut late = Client { stream: std::os::unix::net::UnixStream::connect(&served.path).unwrap() };
+    let mut late = Client {
+        stream: std::os::unix::net::UnixStream::connect(&served.path).unwrap(),
+    };
     assert!(late.is_cut_off());
     for client in &mut clients {
         assert!(client.read(3, 10) == served.content[3..13]);
@@ -298,7 +340,9 @@ fn more_clients_than_there_is_room_for_are_turned_away() {
     drop(clients);
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        let mut again = Client { stream: std::os::unix::net::UnixStream::connect(&served.path).unwrap() };
+        let mut again = Client {
+            stream: std::os::unix::net::UnixStream::connect(&served.path).unwrap(),
+        };
         let mut greeting = [0; 18];
         if std::io::Read::read_exact(&mut again.stream, &mut greeting).is_ok() {
             break;

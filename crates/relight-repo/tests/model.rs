@@ -66,6 +66,8 @@ enum Action {
     CollectHard,
     CollectWithGrace,
     Pass(u8),
+    /// The clock of the storage is set, by so many days.
+    Jump(i16),
     Crash(usize, u8, bool, Content),
     CrashCollector(u8, bool),
     Restart(usize),
@@ -102,6 +104,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Action::CollectHard),
         1 => Just(Action::CollectWithGrace),
         1 => (1u8..60).prop_map(Action::Pass),
+        1 => (-30i16..400).prop_map(Action::Jump),
         1 => (writer.clone(), any::<u8>(), any::<bool>(), content())
             .prop_map(|(w, at, after, c)| Action::Crash(w, at, after, c)),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(at, after)| Action::CrashCollector(at, after)),
@@ -305,6 +308,11 @@ impl Model {
             Action::Pass(hours) => {
                 self.rough |= hours >= 24;
                 self.world.storage.advance(u32::from(hours) * HOUR);
+            }
+            Action::Jump(days) => {
+                self.rough = true;
+                let storage = &self.world.storage;
+                storage.set_time(storage.now() + i64::from(days) * 24 * 3_600_000);
             }
             Action::Crash(number, at, after, content) => {
                 self.end_session(number);

@@ -1,6 +1,7 @@
 //! Why a command failed, in words for whoever ran it.
 
 use relight_mount::MountError;
+use relight_pxar::DecodeError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
 use relight_workloads::WorkloadError;
@@ -60,6 +61,9 @@ impl Failure {
             Self::Workload(WorkloadError::Repo(
                 RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
             )) => Exit::Damage,
+            Self::Workload(WorkloadError::Archive(DecodeError::Damaged { .. } | DecodeError::Truncated { .. })) => {
+                Exit::Damage
+            }
             _ => Exit::Failed,
         }
     }

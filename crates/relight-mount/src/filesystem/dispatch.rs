@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr,
+    Request,
 };
 use relight_pxar::EntryKind;
 use relight_pxar::fs::inode_flags;
@@ -133,7 +134,10 @@ impl Filesystem for Snapshots {
         match self.open_file(number.0) {
             // What the kernel has read of it stays right for ever.
             Ok(file) => {
-                reply.opened(self.files.add(file), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+                reply.opened(
+                    self.files.add(file),
+                    FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+                );
             }
             Err(fault) => reply.error(self.errno(number.0, fault)),
         }
@@ -150,7 +154,9 @@ impl Filesystem for Snapshots {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let Some(file) = self.files.get(handle) else { return reply.error(Errno::EBADF) };
+        let Some(file) = self.files.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
         BUFFER.with_borrow_mut(|buffer| match file.read(buffer, offset, size) {
             Ok(bytes) => reply.data(bytes),
             Err(error) => reply.error(self.errno(file.number(), error.into())),
@@ -180,13 +186,17 @@ impl Filesystem for Snapshots {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let Some(file) = self.files.get(handle) else { return reply.error(Errno::EBADF) };
+        let Some(file) = self.files.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
         let wanted = match whence {
             SEEK_DATA => Seek::Data,
             SEEK_HOLE => Seek::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
-        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
         match file.seek(offset, wanted) {
             Ok(Some(found)) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
             Ok(None) => reply.error(Errno::ENXIO),
@@ -202,7 +212,9 @@ impl Filesystem for Snapshots {
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let Some(folder) = self.folders.get(handle) else { return reply.error(Errno::EBADF) };
+        let Some(folder) = self.folders.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
         let listed = self.list(&folder, offset, false, &mut |item| {
             reply.add(item.attributes.ino, item.next, item.attributes.kind, item.name)
         });
@@ -220,9 +232,18 @@ impl Filesystem for Snapshots {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let Some(folder) = self.folders.get(handle) else { return reply.error(Errno::EBADF) };
+        let Some(folder) = self.folders.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
         let listed = self.list(&folder, offset, true, &mut |item| {
-            reply.add(item.attributes.ino, item.next, item.name, &item.ttl, &item.attributes, GENERATION)
+            reply.add(
+                item.attributes.ino,
+                item.next,
+                item.name,
+                &item.ttl,
+                &item.attributes,
+                GENERATION,
+            )
         });
         match listed {
             Ok(()) => reply.ok(),

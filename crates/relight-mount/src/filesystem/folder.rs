@@ -56,7 +56,9 @@ impl Snapshots {
             Inode::Made(made) => {
                 let names = self.catalog.fresh_names();
                 let made = names.made(made).ok_or(Errno::ESTALE)?;
-                let Kind::Folder(children) = &made.kind else { return Err(Errno::ENOTDIR.into()) };
+                let Kind::Folder(children) = &made.kind else {
+                    return Err(Errno::ENOTDIR.into());
+                };
                 let children = children.iter().map(|(name, child)| (name.clone(), *child));
                 (made.parent, Content::Made(children.collect()))
             }
@@ -66,10 +68,18 @@ impl Snapshots {
                 let place = self.place(tree)?;
                 let is_root = node.to_raw() == place.tree.metadata.size;
                 // Of others the parent is not known; nobody relies on the number, which is only for show.
-                (if is_root { place.parent } else { number }, Content::Tree(tree, open, list))
+                (
+                    if is_root { place.parent } else { number },
+                    Content::Tree(tree, open, list),
+                )
             }
         };
-        Ok(OpenFolder { number, parent, content, damaged: AtomicBool::new(false) })
+        Ok(OpenFolder {
+            number,
+            parent,
+            content,
+            damaged: AtomicBool::new(false),
+        })
     }
 
     /// Lists a directory from `offset` on until `take` says that there is no more room. `whole`: with all attributes, not
@@ -83,7 +93,12 @@ impl Snapshots {
     ) -> Result<(), Fault> {
         for (at, name, number) in [(0, ".", folder.number), (1, "..", folder.parent)] {
             let attributes = self.bare(number, FileType::Directory);
-            let listed = Listed { next: at + 1, name: OsStr::new(name), attributes, ttl: Duration::ZERO };
+            let listed = Listed {
+                next: at + 1,
+                name: OsStr::new(name),
+                attributes,
+                ttl: Duration::ZERO,
+            };
             if offset <= at && take(listed) {
                 return Ok(());
             }
@@ -94,7 +109,12 @@ impl Snapshots {
                 let rest = children.iter().enumerate().skip(from);
                 for (at, (name, child)) in rest {
                     let (attributes, ttl) = self.listed_child(*child, whole);
-                    if take(Listed { next: at as u64 + 3, name: OsStr::new(name), attributes, ttl }) {
+                    if take(Listed {
+                        next: at as u64 + 3,
+                        name: OsStr::new(name),
+                        attributes,
+                        ttl,
+                    }) {
                         return Ok(());
                     }
                 }
@@ -119,7 +139,12 @@ impl Snapshots {
                         }
                     };
                     let name = OsStr::from_bytes(&name);
-                    if take(Listed { next: at as u64 + 3, name, attributes, ttl: FOR_LONG }) {
+                    if take(Listed {
+                        next: at as u64 + 3,
+                        name,
+                        attributes,
+                        ttl: FOR_LONG,
+                    }) {
                         return Ok(());
                     }
                 }
@@ -133,10 +158,8 @@ impl Snapshots {
     }
 
     fn listed_child(&self, child: Child, whole: bool) -> (FileAttr, Duration) {
-        if whole {
-            if let Ok(found) = self.child_attributes(child) {
-                return found;
-            }
+        if whole && let Ok(found) = self.child_attributes(child) {
+            return found;
         }
         // A tree that cannot be read is listed all the same; whoever enters it gets the error.
         let kind = match child {
@@ -148,7 +171,10 @@ impl Snapshots {
             },
         };
         let number = self.child_number(child);
-        (self.bare(number, kind), if whole { Duration::ZERO } else { BRIEFLY })
+        (
+            self.bare(number, kind),
+            if whole { Duration::ZERO } else { BRIEFLY },
+        )
     }
 
     /// Attributes of which only number and type are of use.

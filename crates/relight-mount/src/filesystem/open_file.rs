@@ -37,7 +37,8 @@ impl OpenFile {
             buffer.resize(count, 0);
         }
         let part = &mut buffer[..count];
-        self.reader.read_exact_at(part, self.start.saturating_add(offset))?;
+        self.reader
+            .read_exact_at(part, self.start.saturating_add(offset))?;
         Ok(part)
     }
 
@@ -73,7 +74,12 @@ impl Snapshots {
             }),
             Found::Entry(tree, node) if !node.id().is_directory() => {
                 let content = tree.content(&node)?;
-                Ok(OpenFile { number, reader: content.reader, start: content.start, size: content.size })
+                Ok(OpenFile {
+                    number,
+                    reader: content.reader,
+                    start: content.start,
+                    size: content.size,
+                })
             }
             _ => Err(Errno::EISDIR.into()),
         }

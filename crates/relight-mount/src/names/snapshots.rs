@@ -50,19 +50,34 @@ impl Names {
         for part in &workload {
             folder = self.folder(folder, part);
         }
-        let time = source.time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let by_time = self.free(folder, [time.clone(), format!("{time}-{}", source.id.short())], source.id);
+        let time = source
+            .time
+            .to_zoned(TimeZone::UTC)
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let by_time = self.free(
+            folder,
+            [time.clone(), format!("{time}-{}", source.id.short())],
+            source.id,
+        );
         self.fill(folder, &by_time, source);
         let ids = self.folder(Inode::ROOT, BY_ID);
         let by_id = self.free(ids, [source.id.short(), source.id.to_string()], source.id);
         self.fill(ids, &by_id, source);
-        let shown = Shown { time: source.time, workload, by_time, by_id };
+        let shown = Shown {
+            time: source.time,
+            workload,
+            by_time,
+            by_id,
+        };
         self.shown.insert(source.id, shown);
     }
 
     /// Does not show a snapshot any more.
     pub fn drop_snapshot(&mut self, id: SnapshotId) {
-        let Some(shown) = self.shown.remove(&id) else { return };
+        let Some(shown) = self.shown.remove(&id) else {
+            return;
+        };
         let ids = self.folder(Inode::ROOT, BY_ID);
         self.remove(ids, &shown.by_id);
         // Folders on the way to it, the innermost last, that are removed if nothing is left in them.
@@ -74,8 +89,13 @@ impl Names {
         }
         self.remove(folder, &shown.by_time);
         for (parent, name) in way.iter().skip(1).rev() {
-            let Some(Child::Made(number)) = self.child(*parent, name) else { break };
-            if self.children(number).is_some_and(|children| children.keys().any(|child| child != LATEST)) {
+            let Some(Child::Made(number)) = self.child(*parent, name) else {
+                break;
+            };
+            if self
+                .children(number)
+                .is_some_and(|children| children.keys().any(|child| child != LATEST))
+            {
                 break;
             }
             self.remove(*parent, name);
@@ -118,11 +138,11 @@ impl Names {
             match self.child(folder, LATEST) {
                 Some(Child::Made(number)) => {
                     // A workload may have that name; then there is no link.
-                    if let Some(made) = self.made.get_mut(&number) {
-                        if let Kind::Link(old) = &mut made.kind {
-                            *old = target;
-                            made.time = time;
-                        }
+                    if let Some(made) = self.made.get_mut(&number)
+                        && let Kind::Link(old) = &mut made.kind
+                    {
+                        *old = target;
+                        made.time = time;
                     }
                 }
                 Some(Child::Tree(_)) => {}
@@ -217,7 +237,11 @@ mod tests {
         names.prepare();
         let empty = paths(&names);
         assert_eq!(empty, ["/by-id", "/by-workload"]);
-        for source in [source(0xaa, "lab/host/a", 0), source(0xbb, "lab/host/a", 5), source(0xcc, "vm/1", 3)] {
+        for source in [
+            source(0xaa, "lab/host/a", 0),
+            source(0xbb, "lab/host/a", 5),
+            source(0xcc, "vm/1", 3),
+        ] {
             names.add(&source);
         }
         names.point_at_latest();
@@ -272,7 +296,12 @@ mod tests {
         let mut twin = source(0xaa, "host/a", 0);
         twin.id.0[15] = 1;
         // The same second, and the same short id.
-        for source in [source(0xaa, "host/a", 0), twin, source(0xbb, "host/a/latest", 1), source(0xcc, "../x", 2)] {
+        for source in [
+            source(0xaa, "host/a", 0),
+            twin,
+            source(0xbb, "host/a/latest", 1),
+            source(0xcc, "../x", 2),
+        ] {
             names.add(&source);
             names.point_at_latest();
         }
@@ -286,7 +315,10 @@ mod tests {
             "/by-id/aaaaaaaa",
             "/by-id/aaaaaaaa00aaaaaaaaaaaaaaaaaaaa01",
         ] {
-            assert!(paths.iter().any(|path| path == wanted), "{wanted} is not in {paths:#?}");
+            assert!(
+                paths.iter().any(|path| path == wanted),
+                "{wanted} is not in {paths:#?}"
+            );
         }
     }
 }

@@ -30,7 +30,10 @@ impl FromStr for Address {
     type Err = MountError;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = |why: &str| MountError::Address { address: text.to_string(), why: why.to_string() };
+        let refuse = |why: &str| MountError::Address {
+            address: text.to_string(),
+            why: why.to_string(),
+        };
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
                 return Err(refuse("give the path of the socket, as in unix:/run/disk.sock"));
@@ -131,7 +134,10 @@ impl Drop for Listener {
 
 /// Removes a socket on which nobody listens any more; anything else in its place is left alone.
 fn remove_dead(path: &Path, address: &Address) -> Result<()> {
-    let refuse = |why: &str| MountError::Address { address: address.to_string(), why: why.to_string() };
+    let refuse = |why: &str| MountError::Address {
+        address: address.to_string(),
+        why: why.to_string(),
+    };
     match fs::symlink_metadata(path) {
         Err(_) => return Ok(()),
         Ok(meta) if !meta.file_type().is_socket() => {
@@ -151,8 +157,12 @@ fn remove_dead(path: &Path, address: &Address) -> Result<()> {
 
 /// A socket that nobody but its owner can use at any moment: it takes connections only after its mode was set.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     rustix::net::listen(&socket, BACKLOG)?;
@@ -165,11 +175,25 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_others_than_this_host_refused() {
-        assert_eq!("unix:/run/x".parse::<Address>().unwrap(), Address::Unix("/run/x".into()));
-        assert_eq!("tcp:127.0.0.1:10809".parse::<Address>().unwrap().to_string(), "tcp:127.0.0.1:10809");
+        assert_eq!(
+            "unix:/run/x".parse::<Address>().unwrap(),
+            Address::Unix("/run/x".into())
+        );
+        assert_eq!(
+            "tcp:127.0.0.1:10809".parse::<Address>().unwrap().to_string(),
+            "tcp:127.0.0.1:10809"
+        );
         assert_eq!("tcp:[::1]:0".parse::<Address>().unwrap().uri(), "nbd://[::1]:0");
         assert!("tcp:localhost:1".parse::<Address>().is_ok());
-        for refused in ["", "unix:", "tcp:", "tcp:127.0.0.1", "tcp:0.0.0.0:1", "tcp:10.0.0.1:1", "/run/x"] {
+        for refused in [
+            "",
+            "unix:",
+            "tcp:",
+            "tcp:127.0.0.1",
+            "tcp:0.0.0.0:1",
+            "tcp:10.0.0.1:1",
+            "/run/x",
+        ] {
             assert!(refused.parse::<Address>().is_err(), "{refused}");
         }
     }

@@ -19,7 +19,10 @@ pub struct Export {
 impl Export {
     /// Offers an image.
     pub fn new(image: Image) -> Self {
-        Self { image, trouble: Trouble::default() }
+        Self {
+            image,
+            trouble: Trouble::default(),
+        }
     }
 
     /// The name by which it is listed.
@@ -57,7 +60,11 @@ impl Export {
             | transmission::READ_ONLY
             | transmission::SEND_FLUSH
             | transmission::CAN_MULTI_CONN;
-        if structured { flags | transmission::SEND_DF } else { flags }
+        if structured {
+            flags | transmission::SEND_DF
+        } else {
+            flags
+        }
     }
 
     /// What reads it for one connection.

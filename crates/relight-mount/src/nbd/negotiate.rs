@@ -41,7 +41,12 @@ enum Next {
 /// Negotiates. None: the client went away, which it may.
 pub fn negotiate(peer: &Peer, export: &Export) -> io::Result<Option<Agreed>> {
     let until = Instant::now() + TIME;
-    let mut negotiation = Negotiation { peer, export, agreed: Agreed::default(), no_zeroes: false };
+    let mut negotiation = Negotiation {
+        peer,
+        export,
+        agreed: Agreed::default(),
+        no_zeroes: false,
+    };
     negotiation.greet(until)?;
     loop {
         let (code, data) = match negotiation.next_option(until)? {
@@ -77,7 +82,10 @@ impl Negotiation<'_> {
     fn next_option(&mut self, until: Instant) -> io::Result<Option<(u32, Vec<u8>)>> {
         let mut head = [0; 16];
         self.read(&mut head, until)?;
-        let [magic, rest] = [u64::from_be_bytes(part(&head, 0)), u64::from_be_bytes(part(&head, 8))];
+        let [magic, rest] = [
+            u64::from_be_bytes(part(&head, 0)),
+            u64::from_be_bytes(part(&head, 8)),
+        ];
         if magic != wire::OPTION {
             return Err(invalid("the client does not speak the NBD protocol"));
         }
@@ -110,7 +118,9 @@ impl Negotiation<'_> {
                 return Ok(Next::End);
             }
             option::GO | option::INFO => return self.info(code, data),
-            option::LIST if !data.is_empty() => self.refuse(code, answer::INVALID, "the option has no data")?,
+            option::LIST if !data.is_empty() => {
+                self.refuse(code, answer::INVALID, "the option has no data")?
+            }
             option::LIST => {
                 let name = self.export.name().as_bytes();
                 let mut listed = (name.len() as u32).to_be_bytes().to_vec();
@@ -152,7 +162,11 @@ impl Negotiation<'_> {
             return Ok(Next::Option);
         };
         if !self.export.is_meant(name) {
-            self.refuse(code, answer::UNKNOWN, &format!("there is only the export {}", self.export.name()))?;
+            self.refuse(
+                code,
+                answer::UNKNOWN,
+                &format!("there is only the export {}", self.export.name()),
+            )?;
             return Ok(Next::Option);
         }
         let mut about = info::EXPORT.to_be_bytes().to_vec();
@@ -176,7 +190,11 @@ impl Negotiation<'_> {
             self.reply(code, answer::INFO, &about)?;
         }
         self.reply(code, answer::ACK, &[])?;
-        Ok(if code == option::GO { Next::Transmission } else { Next::Option })
+        Ok(if code == option::GO {
+            Next::Transmission
+        } else {
+            Next::Option
+        })
     }
 
     fn contexts(&mut self, code: u32, data: &[u8]) -> io::Result<()> {
@@ -189,7 +207,11 @@ impl Negotiation<'_> {
             return self.refuse(code, answer::INVALID, "the option is malformed");
         };
         if !self.agreed.structured {
-            return self.refuse(code, answer::INVALID, "structured replies must be negotiated before");
+            return self.refuse(
+                code,
+                answer::INVALID,
+                "structured replies must be negotiated before",
+            );
         }
         if !self.export.is_meant(name) {
             let only = format!("there is only the export {}", self.export.name());
@@ -224,7 +246,10 @@ impl Negotiation<'_> {
         while filled < buffer.len() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to say what it wants"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client took too long to say what it wants",
+                ));
             }
             self.peer.set_read_timeout(Some(left))?;
             let mut peer = self.peer;
@@ -232,7 +257,10 @@ impl Negotiation<'_> {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => filled += count,
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -65,13 +65,30 @@ mod tests {
 
     #[test]
     fn options_are_read_and_garbage_is_refused() {
-        assert_eq!(info(b"\0\0\0\x01x\0\x02\0\x03\0\x01"), Some((&b"x"[..], vec![3, 1])));
+        assert_eq!(
+            info(b"\0\0\0\x01x\0\x02\0\x03\0\x01"),
+            Some((&b"x"[..], vec![3, 1]))
+        );
         assert_eq!(info(b"\0\0\0\0\0\0"), Some((&b""[..], vec![])));
-        for bad in [&b""[..], b"\0\0\0\x05x\0\0", b"\0\0\0\0\0\x01", b"\0\0\0\0\0\0x", b"\xff\xff\xff\xff\0\0"] {
+        for bad in [
+            &b""[..],
+            b"\0\0\0\x05x\0\0",
+            b"\0\0\0\0\0\x01",
+            b"\0\0\0\0\0\0x",
+            b"\xff\xff\xff\xff\0\0",
+        ] {
             assert_eq!(info(bad), None, "{bad:?}");
         }
-        assert_eq!(contexts(b"\0\0\0\0\0\0\0\x01\0\0\0\x01y"), Some((&b""[..], vec![&b"y"[..]])));
-        for bad in [&b""[..], b"\0\0\0\0\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\x01\0\0\0\x02y", b"\0\0\0\0\0\0\0\0z"] {
+        assert_eq!(
+            contexts(b"\0\0\0\0\0\0\0\x01\0\0\0\x01y"),
+            Some((&b""[..], vec![&b"y"[..]]))
+        );
+        for bad in [
+            &b""[..],
+            b"\0\0\0\0\xff\xff\xff\xff",
+            b"\0\0\0\0\0\0\0\x01\0\0\0\x02y",
+            b"\0\0\0\0\0\0\0\0z",
+        ] {
             assert_eq!(contexts(bad), None, "{bad:?}");
         }
     }

@@ -19,7 +19,10 @@ use crate::error::{MountError, Result};
 /// Connections at the same time.
 const CONNECTIONS: usize = 64;
 /// How often it is looked whether to stop.
-const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// Offers an image as a block device.
 pub struct Server {
@@ -34,7 +37,11 @@ impl Server {
     /// Begins to listen; clients are served by [`Server::run`].
     pub fn bind(image: Image, address: &Address) -> Result<Self> {
         let listener = Listener::bind(address)?;
-        let failed = |source| MountError::Network { action: "listen on", address: address.to_string(), source };
+        let failed = |source| MountError::Network {
+            action: "listen on",
+            address: address.to_string(),
+            source,
+        };
         let address = listener.address().map_err(failed)?;
         Ok(Self {
             listener,
@@ -75,7 +82,10 @@ impl Server {
                 };
                 if self.lock().len() >= CONNECTIONS {
                     if !std::mem::replace(&mut full, true) {
-                        tracing::warn!("{CONNECTIONS} clients are connected to {}; more are turned away", self.address);
+                        tracing::warn!(
+                            "{CONNECTIONS} clients are connected to {}; more are turned away",
+                            self.address
+                        );
                     }
                     continue;
                 }
@@ -123,11 +133,16 @@ impl Server {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Peer>>> {
-        self.connections.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.connections
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
+    )
 }

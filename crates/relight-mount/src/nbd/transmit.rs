@@ -29,7 +29,10 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { left: Mutex::new(BUFFERS), freed: Condvar::new() }
+        Self {
+            left: Mutex::new(BUFFERS),
+            freed: Condvar::new(),
+        }
     }
 }
 
@@ -39,7 +42,10 @@ impl Budget {
         let lock = || self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut left = lock();
         while *left < bytes {
-            left = self.freed.wait(left).unwrap_or_else(|poisoned| poisoned.into_inner());
+            left = self
+                .freed
+                .wait(left)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         *left -= bytes;
         drop(left);
@@ -136,7 +142,10 @@ pub fn transmit(peer: &Peer, export: &Export, agreed: Agreed, budget: &Budget) -
                 Err(error) => return Err(error),
             }
             let Some(request) = Request::parse(&head) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the client sent what is no request"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the client sent what is no request",
+                ));
             };
             match request.command {
                 command::DISCONNECT => return Ok(()),
@@ -153,7 +162,11 @@ pub fn transmit(peer: &Peer, export: &Export, agreed: Agreed, budget: &Budget) -
 
 fn skip(input: &mut impl Read, length: u32) -> io::Result<()> {
     let skipped = io::copy(&mut input.take(u64::from(length)), &mut io::sink())?;
-    if skipped < u64::from(length) { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    if skipped < u64::from(length) {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(())
+    }
 }
 
 impl Connection<'_> {
@@ -169,9 +182,13 @@ impl Connection<'_> {
             command::WRITE | command::TRIM | command::WRITE_ZEROES => {
                 self.fail(request, error::EPERM, "a snapshot cannot be changed")
             }
-            _ if request.flags & !allowed != 0 => self.fail(request, error::EINVAL, "a flag that does not fit"),
+            _ if request.flags & !allowed != 0 => {
+                self.fail(request, error::EINVAL, "a flag that does not fit")
+            }
             command::FLUSH => self.done(request),
-            command::READ if !inside => self.fail(request, error::EINVAL, "the range is not within the image"),
+            command::READ if !inside => {
+                self.fail(request, error::EINVAL, "the range is not within the image")
+            }
             command::READ if request.length > wire::MAX_READ => {
                 self.fail(request, error::EINVAL, "at most 32 MiB can be read at once")
             }
@@ -195,7 +212,12 @@ impl Connection<'_> {
 
     fn read_whole(&self, request: Request) -> io::Result<()> {
         self.with_bytes(request, |bytes| {
-            let head = structured(chunk::DONE, chunk::OFFSET_DATA, request.cookie, 8 + request.length);
+            let head = structured(
+                chunk::DONE,
+                chunk::OFFSET_DATA,
+                request.cookie,
+                8 + request.length,
+            );
             self.send(&[&head[..], &request.offset.to_be_bytes()].concat(), bytes)
         })
     }
@@ -204,7 +226,11 @@ impl Connection<'_> {
     fn with_bytes(&self, request: Request, send: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         // Most requests lie within one piece, which need not be copied.
         match self.reader.piece(request.offset) {
-            Ok((piece, Some(content))) if request.end().is_some_and(|end| end <= piece.offset + piece.length) => {
+            Ok((piece, Some(content)))
+                if request
+                    .end()
+                    .is_some_and(|end| end <= piece.offset + piece.length) =>
+            {
                 let within = (request.offset - piece.offset) as usize;
                 return match content.get(within..within + request.length as usize) {
                     Some(bytes) => send(bytes),
@@ -256,7 +282,11 @@ impl Connection<'_> {
     }
 
     fn block_status(&self, request: Request) -> io::Result<()> {
-        let most = if request.flags & flag::ONE_EXTENT != 0 { 1 } else { EXTENTS };
+        let most = if request.flags & flag::ONE_EXTENT != 0 {
+            1
+        } else {
+            EXTENTS
+        };
         let extents = match self.extents(request, most) {
             Ok(extents) => extents,
             Err(error) => return self.unreadable(request, request.offset, &error),
@@ -266,7 +296,12 @@ impl Connection<'_> {
             body.extend_from_slice(&length.to_be_bytes());
             body.extend_from_slice(&state.to_be_bytes());
         }
-        let head = structured(chunk::DONE, chunk::BLOCK_STATUS, request.cookie, body.len() as u32);
+        let head = structured(
+            chunk::DONE,
+            chunk::BLOCK_STATUS,
+            request.cookie,
+            body.len() as u32,
+        );
         self.send(&head, &body)
     }
 
@@ -281,7 +316,11 @@ impl Connection<'_> {
             }
             let from = piece.offset.max(request.offset);
             let length = (end.min(piece.offset + piece.length) - from) as u32;
-            let state = if piece.id == ChunkId::ZEROS { wire::HOLE_AND_ZERO } else { 0 };
+            let state = if piece.id == ChunkId::ZEROS {
+                wire::HOLE_AND_ZERO
+            } else {
+                0
+            };
             let full = extents.len() == most;
             match extents.last_mut() {
                 Some((before, same)) if *same == state => *before += length,
@@ -302,7 +341,12 @@ impl Connection<'_> {
         body.extend_from_slice(&(why.len() as u16).to_be_bytes());
         body.extend_from_slice(why);
         body.extend_from_slice(&at.to_be_bytes());
-        let head = structured(chunk::DONE, chunk::ERROR_OFFSET, request.cookie, body.len() as u32);
+        let head = structured(
+            chunk::DONE,
+            chunk::ERROR_OFFSET,
+            request.cookie,
+            body.len() as u32,
+        );
         self.send(&head, &body)
     }
 
@@ -326,7 +370,10 @@ impl Connection<'_> {
     }
 
     fn send(&self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        let _turn = self.sending.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = self
+            .sending
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         self.peer.send(head, body)
     }
 }

@@ -24,10 +24,10 @@ impl Links {
         let mut targets: Vec<u64> = Vec::new();
         let mut decoder = Decoder::new(FromFront { archive, at: 0 })?;
         while let Some(event) = decoder.next()? {
-            if let Event::Entry(entry) = event {
-                if let EntryKind::Hardlink { target_position, .. } = entry.kind {
-                    targets.push(target_position);
-                }
+            if let Event::Entry(entry) = event
+                && let EntryKind::Hardlink { target_position, .. } = entry.kind
+            {
+                targets.push(target_position);
             }
         }
         targets.sort_unstable();
@@ -46,7 +46,10 @@ impl Links {
     pub fn of(&self, node: NodeId) -> u32 {
         let place = node.to_raw() & !NOT_DIRECTORY;
         match self.further.binary_search_by_key(&place, |(target, _)| *target) {
-            Ok(found) => self.further.get(found).map_or(1, |(_, count)| count.saturating_add(1)),
+            Ok(found) => self
+                .further
+                .get(found)
+                .map_or(1, |(_, count)| count.saturating_add(1)),
             Err(_) => 1,
         }
     }

@@ -61,7 +61,8 @@ impl OpenTree {
 
     /// Where the children of a directory are.
     pub fn list(&self, directory: NodeId) -> Result<ChildList, DecodeError> {
-        self.accessor.child_list(&self.accessor.directory(&self.accessor.node(directory)?)?)
+        self.accessor
+            .child_list(&self.accessor.directory(&self.accessor.node(directory)?)?)
     }
 
     /// The children of a directory from number `from` on: name, and the entry (of a hard link what it points at).
@@ -82,8 +83,13 @@ impl OpenTree {
 
     /// Attributes of an entry (not of a hard link) in the tree of that number.
     pub fn attributes(&self, tree: u32, node: &Node) -> Result<FileAttr, DecodeError> {
-        let damaged = |what| DecodeError::Damaged { position: node.position(), what };
-        let stat = node.stat()?.ok_or_else(|| damaged("an entry has no attributes"))?;
+        let damaged = |what| DecodeError::Damaged {
+            position: node.position(),
+            what,
+        };
+        let stat = node
+            .stat()?
+            .ok_or_else(|| damaged("an entry has no attributes"))?;
         let kind = node.kind();
         let number = Inode::InTree(tree, node.id()).number();
         let number = number.ok_or_else(|| damaged("it lies beyond the 2 TiB that a mount can number"))?;
@@ -97,16 +103,21 @@ impl OpenTree {
 
     /// The content of a regular file.
     pub fn content(&self, node: &Node) -> Result<FileContent, DecodeError> {
-        let payload = Bytes(ArchiveReader::sharing(self.readers.data.clone(), self.source.payload));
+        let payload = Bytes(ArchiveReader::sharing(
+            self.readers.data.clone(),
+            self.source.payload,
+        ));
         // Checks that it lies where the metadata say.
         self.accessor.content(node, Some(&payload))?;
         let EntryKind::File { size, content } = node.kind() else {
             return Err(DecodeError::WrongKind("the entry is not a regular file"));
         };
         Ok(match content {
-            ContentPlace::Payload { offset } => {
-                FileContent { reader: payload.0, start: payload::content_start(offset), size }
-            }
+            ContentPlace::Payload { offset } => FileContent {
+                reader: payload.0,
+                start: payload::content_start(offset),
+                size,
+            },
             ContentPlace::Inline { offset } => FileContent {
                 reader: ArchiveReader::sharing(self.readers.data.clone(), self.source.metadata),
                 start: offset,
@@ -117,7 +128,9 @@ impl OpenTree {
 
     /// Names an entry in words: its path and snapshot.
     pub fn describe(&self, id: NodeId) -> String {
-        let path = self.path(id).unwrap_or_else(|| format!("<entry {}>", id.to_raw() & !(1 << 63)));
+        let path = self
+            .path(id)
+            .unwrap_or_else(|| format!("<entry {}>", id.to_raw() & !(1 << 63)));
         let slash = if path.is_empty() { "" } else { "/" };
         format!("{}{slash}{path} of {}", self.source.name, self.source.of)
     }
@@ -128,7 +141,10 @@ impl OpenTree {
         let mut directory = self.accessor.root().ok()?;
         let place = id.to_raw() & !(1 << 63);
         while directory.id() != id {
-            let children = self.accessor.children(&self.accessor.directory(&directory).ok()?).ok()?;
+            let children = self
+                .accessor
+                .children(&self.accessor.directory(&directory).ok()?)
+                .ok()?;
             // The last that begins before it; a directory is named by its end.
             let holds = |node: &Node| {
                 if node.id().is_directory() {

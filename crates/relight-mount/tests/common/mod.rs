@@ -35,7 +35,10 @@ pub fn require_fuse() {
         Path::new("/dev/fuse").exists(),
         "this test mounts a file system: it needs /dev/fuse (modprobe fuse; in a container, the device)"
     );
-    assert!(is_root(), "this test makes devices and foreign owners: it has to be run as root");
+    assert!(
+        is_root(),
+        "this test makes devices and foreign owners: it has to be run as root"
+    );
 }
 
 /// Fails with a plain reason where a program is missing.
@@ -104,7 +107,10 @@ impl Lab {
     pub fn save_tree(&self, workload: &str, path: &Path) -> Snapshot {
         let session = self.session();
         let name = files::name_for(path, &[]);
-        let sources = [TreeSource { name, path: path.to_path_buf() }];
+        let sources = [TreeSource {
+            name,
+            path: path.to_path_buf(),
+        }];
         let (archives, attributes, reports) = files::back_up(
             &session,
             &sources,
@@ -114,7 +120,11 @@ impl Lab {
             &AtomicBool::new(false),
         )
         .unwrap();
-        assert!(reports[0].report.problems.is_empty(), "{:?}", reports[0].report.problems);
+        assert!(
+            reports[0].report.problems.is_empty(),
+            "{:?}",
+            reports[0].report.problems
+        );
         session.publish(spec(workload, attributes), archives).unwrap()
     }
 
@@ -123,14 +133,18 @@ impl Lab {
         let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let save = |(name, path): &(&str, &Path)| image::back_up(&session, name, path, &done, &stop).unwrap();
         let archives = images.iter().map(save).collect();
-        session.publish(spec(workload, BTreeMap::new()), archives).unwrap()
+        session
+            .publish(spec(workload, BTreeMap::new()), archives)
+            .unwrap()
     }
 
     pub fn save_stream(&self, workload: &str, name: &str, content: &[u8]) -> Snapshot {
         let session = self.session();
         let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let archive = stream::back_up(&session, name, &mut &*content, &done, &stop).unwrap();
-        session.publish(spec(workload, BTreeMap::new()), vec![archive]).unwrap()
+        session
+            .publish(spec(workload, BTreeMap::new()), vec![archive])
+            .unwrap()
     }
 
     fn session(&self) -> Session {
@@ -157,7 +171,12 @@ impl Lab {
                 }
                 let mut bytes = std::fs::read(&path).unwrap();
                 let step = (bytes.len() / (count + 1)).max(1);
-                bytes.iter_mut().skip(step).step_by(step).take(count).for_each(|byte| *byte ^= 0x40);
+                bytes
+                    .iter_mut()
+                    .skip(step)
+                    .step_by(step)
+                    .take(count)
+                    .for_each(|byte| *byte ^= 0x40);
                 std::fs::write(&path, bytes).unwrap();
                 damaged += 1;
             }
@@ -167,7 +186,11 @@ impl Lab {
 }
 
 fn spec(workload: &str, attributes: BTreeMap<String, String>) -> SnapshotSpec {
-    SnapshotSpec { workload: workload.into(), attributes, ..SnapshotSpec::default() }
+    SnapshotSpec {
+        workload: workload.into(),
+        attributes,
+        ..SnapshotSpec::default()
+    }
 }
 
 /// Compares every byte and every attribute.
@@ -182,21 +205,34 @@ pub fn assert_same_but(first: &Path, second: &Path, ignore: Vec<Part>) {
     let comparison = compare_trees(
         first,
         second,
-        &CompareOptions { ignore, ..CompareOptions::default() },
+        &CompareOptions {
+            ignore,
+            ..CompareOptions::default()
+        },
         &Progress::default(),
         &AtomicBool::new(false),
     )
     .unwrap();
-    let shown: Vec<_> = comparison.differences.iter().take(20).map(ToString::to_string).collect();
-    assert!(comparison.is_equal(), "{} differences: {shown:#?}", comparison.total);
+    let shown: Vec<_> = comparison
+        .differences
+        .iter()
+        .take(20)
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        comparison.is_equal(),
+        "{} differences: {shown:#?}",
+        comparison.total
+    );
     assert!(comparison.entries > 0);
 }
 
 /// Names in a folder, sorted.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }

@@ -24,7 +24,11 @@ impl Serving {
         let (address, stop) = (server.address().clone(), Arc::new(AtomicBool::new(false)));
         let flag = stop.clone();
         let thread = std::thread::spawn(move || server.run(&flag).unwrap());
-        Self { address, stop, thread: Some(thread) }
+        Self {
+            address,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Ends it, and waits until it did.
@@ -98,7 +102,10 @@ impl Client {
             assert_eq!(client.ask(8, &[]).kind, 1);
             client.option(10, &contexts("", &["base:allocation"]));
             let context = client.answer();
-            assert_eq!((context.kind, &context.data[..]), (4, &b"\0\0\0\x01base:allocation"[..]));
+            assert_eq!(
+                (context.kind, &context.data[..]),
+                (4, &b"\0\0\0\x01base:allocation"[..])
+            );
             assert_eq!(client.answer().kind, 1);
         }
         client.option(7, &go("", &[]));
@@ -138,7 +145,11 @@ impl Client {
         let head = self.take(20);
         assert_eq!(u64_at(&head, 0), 0x0003_e889_0455_65a9);
         let (option, kind, length) = (u32_at(&head, 8), u32_at(&head, 12), u32_at(&head, 16));
-        Answer { option, kind, data: self.take(length as usize) }
+        Answer {
+            option,
+            kind,
+            data: self.take(length as usize),
+        }
     }
 
     pub fn ask(&mut self, option: u32, data: &[u8]) -> Answer {
@@ -171,7 +182,12 @@ impl Client {
         let flags = u16::from_be_bytes([head[4], head[5]]);
         let kind = u16::from_be_bytes([head[6], head[7]]);
         let length = u32_at(&head, 16) as usize;
-        Chunk { flags, kind, cookie: u64_at(&head, 8), data: self.take(length) }
+        Chunk {
+            flags,
+            kind,
+            cookie: u64_at(&head, 8),
+            data: self.take(length),
+        }
     }
 
     /// The error that a request gets, whichever way replies are sent.
@@ -221,7 +237,9 @@ fn string(text: &str) -> Vec<u8> {
 pub fn go(name: &str, wanted: &[u16]) -> Vec<u8> {
     let mut data = string(name);
     data.extend_from_slice(&(wanted.len() as u16).to_be_bytes());
-    wanted.iter().for_each(|kind| data.extend_from_slice(&kind.to_be_bytes()));
+    wanted
+        .iter()
+        .for_each(|kind| data.extend_from_slice(&kind.to_be_bytes()));
     data
 }
 
@@ -229,7 +247,9 @@ pub fn go(name: &str, wanted: &[u16]) -> Vec<u8> {
 pub fn contexts(name: &str, queries: &[&str]) -> Vec<u8> {
     let mut data = string(name);
     data.extend_from_slice(&(queries.len() as u32).to_be_bytes());
-    queries.iter().for_each(|query| data.extend_from_slice(&string(query)));
+    queries
+        .iter()
+        .for_each(|query| data.extend_from_slice(&string(query)));
     data
 }
 

@@ -20,6 +20,8 @@ use crate::tree::Root;
 /// Manifests are read by so many at once: each is small, and object storage is slow to answer.
 const READERS: usize = 16;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// A pack as it was listed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listed {
@@ -64,9 +66,16 @@ pub(super) fn is_older(now: Millis, since: Millis, age: Duration) -> bool {
     now.saturating_sub(since) > millis(age)
 }
 
-/// Whether `since` is at least `age` ago.
+/// Whether `since` is at least `age` ago. What was written more than a day in the future was written when the clock was
+/// wrong: it is not waited for.
 pub(super) fn has_age(now: Millis, since: Millis, age: Duration) -> bool {
-    now.saturating_sub(since) >= millis(age)
+    let passed = now.saturating_sub(since);
+    passed >= millis(age) || passed < -millis(DAY)
+}
+
+/// Whether who was heard of at `renewed` has been silent for more than `limit`, or was heard of when the clock was wrong.
+fn is_silent(now: Millis, renewed: Millis, limit: Duration) -> bool {
+    is_older(now, renewed, limit) || now.saturating_sub(renewed) < -millis(DAY)
 }
 
 impl Pass<'_> {
@@ -140,7 +149,7 @@ impl Pass<'_> {
                 continue;
             }
             let dead = session.announcement.is_dead(&self.repository.options().host)
-                || is_older(survey.now, session.renewed, self.options.session_timeout);
+                || is_silent(survey.now, session.renewed, self.options.session_timeout);
             if !dead {
                 let since = session.since();
                 survey.oldest_session = Some(survey.oldest_session.map_or(since, |oldest| oldest.min(since)));

@@ -10,9 +10,16 @@ use crossbeam_channel::{Receiver, Sender};
 use super::chunk::ChunkReader;
 use super::plan::{Buffers, Fetch, plan, threads};
 use super::scan::check_length;
-use crate::error::Result;
+use super::spare::Spare;
+use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
+use crate::pack::codec::Decoder;
 use crate::tree::Piece;
+
+/// For each thread that reads ahead there must be this much room: it holds a request of half of it.
+const ROOM_A_THREAD: u64 = 16 << 20;
+/// Sets of buffers that are kept for reads that were not foreseen.
+const TOOLS: usize = 2;
 
 /// Keeps chunks in memory, and reads ahead on behalf of [`super::ArchiveReader`]s. No lock is held while anything is
 /// read.
@@ -32,6 +39,10 @@ struct Shared {
     room: u64,
     state: Mutex<State>,
     filled: Condvar,
+    /// Memory of chunks that were let go of, for those to come: giving megabytes back and taking them again costs time,
+    /// and leaves holes in the heap.
+    spare: Spare,
+    tools: Mutex<Vec<(Decoder, Buffers)>>,
     stopped: AtomicBool,
 }
 
@@ -64,9 +75,14 @@ impl ChunkCache {
             room,
             state: Mutex::default(),
             filled: Condvar::new(),
+            spare: Spare::new(room / 8),
+            tools: Mutex::default(),
             stopped: AtomicBool::new(false),
         };
-        Self { shared: Arc::new(shared), pool: Mutex::new(None) }
+        Self {
+            shared: Arc::new(shared),
+            pool: Mutex::new(None),
+        }
     }
 
     /// What reads the chunks.
@@ -79,26 +95,32 @@ impl ChunkCache {
         self.shared.room
     }
 
-    /// The content of a chunk.
-    pub fn get(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
+    /// The content of a piece that is not zeros.
+    pub fn get(&self, piece: &Piece) -> Result<Arc<Vec<u8>>> {
         let shared = &*self.shared;
         let mut state = shared.lock();
-        loop {
-            if let Some(content) = state.touch(id) {
-                return Ok(content);
+        let content = loop {
+            if let Some(content) = state.touch(&piece.id) {
+                break content;
             }
-            if !state.slots.contains_key(id) {
-                break;
+            if state.slots.contains_key(&piece.id) {
+                state = shared
+                    .filled
+                    .wait(state)
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                continue;
             }
-            state = shared.filled.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        state.slots.insert(*id, Slot::Expected);
-        drop(state);
-        // Also if reading panics: others may wait for it.
-        let expected = Expected { shared, ids: vec![*id], ahead: 0 };
-        let content = Arc::new(shared.reader.read(id)?);
-        shared.fill(id, &content);
-        drop(expected);
+            state.slots.insert(piece.id, Slot::Expected);
+            drop(state);
+            // Also if reading panics: others may wait for it.
+            let _expected = Expected {
+                shared,
+                ids: vec![piece.id],
+                ahead: 0,
+            };
+            break shared.read(piece)?;
+        };
+        check_length(piece, &content)?;
         Ok(content)
     }
 
@@ -130,7 +152,9 @@ impl ChunkCache {
             ahead,
         };
         // Whoever needs a chunk that cannot be found gets the error when it reads it itself.
-        let Ok(fetches) = plan(&self.shared.reader, &taken) else { return };
+        let Ok(fetches) = plan(&self.shared.reader, &taken) else {
+            return;
+        };
         expected.hand_over();
         let pieces = Arc::new(taken);
         let mut pool = self.pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -145,7 +169,10 @@ impl ChunkCache {
 impl Drop for ChunkCache {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
-        let pool = self.pool.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let pool = self
+            .pool
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(Pool { work, threads }) = pool.take() {
             drop(work);
             for thread in threads {
@@ -162,7 +189,13 @@ impl Pool {
             let (shared, queue) = (shared.clone(), queue.clone());
             std::thread::spawn(move || shared.fetch_all(&queue))
         };
-        Self { work, threads: (0..threads(&shared.reader)).map(run).collect() }
+        let most = usize::try_from(shared.room / ROOM_A_THREAD)
+            .unwrap_or(usize::MAX)
+            .max(1);
+        Self {
+            work,
+            threads: (0..threads(&shared.reader).min(most)).map(run).collect(),
+        }
     }
 }
 
@@ -171,38 +204,84 @@ impl Shared {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Reads a chunk that was not foreseen.
+    fn read(&self, piece: &Piece) -> Result<Arc<Vec<u8>>> {
+        let lock = || self.tools.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tools = lock().pop();
+        let mut tools = match tools {
+            Some(tools) => tools,
+            None => (self.reader.decoder()?, Buffers::default()),
+        };
+        let (decoder, buffers) = &mut tools;
+        let mut found = Err(RepoError::ChunkMissing(piece.id));
+        for fetch in plan(&self.reader, std::slice::from_ref(piece))? {
+            fetch.run(&self.reader, decoder, buffers, |_, content| {
+                found = Ok(self.fill(&piece.id, content));
+                Ok(())
+            })?;
+        }
+        let mut kept = lock();
+        if kept.len() < TOOLS {
+            kept.push(tools);
+        }
+        found
+    }
+
     /// Keeps the content of a chunk that was expected, and lets go of what was not used for longest.
-    fn fill(&self, id: &ChunkId, content: &Arc<Vec<u8>>) {
+    fn fill(&self, id: &ChunkId, content: &[u8]) -> Arc<Vec<u8>> {
+        let mut copy = self.spare.take(content.len());
+        copy.extend_from_slice(content);
+        let content = Arc::new(copy);
+        let mut gone = Vec::new();
         let mut state = self.lock();
         let used = state.next_use();
-        let slot = Slot::Filled { content: content.clone(), used };
+        let slot = Slot::Filled {
+            content: content.clone(),
+            used,
+        };
         if let Some(Slot::Filled { content, used }) = state.slots.insert(*id, slot) {
-            state.bytes -= content.len() as u64;
+            state.bytes -= content.capacity() as u64;
             state.order.remove(&used);
         }
-        state.bytes += content.len() as u64;
+        state.bytes += content.capacity() as u64;
         state.order.insert(used, *id);
         while state.bytes + state.ahead > self.room && state.order.len() > 1 {
-            let Some((_, oldest)) = state.order.pop_first() else { break };
+            let Some((_, oldest)) = state.order.pop_first() else {
+                break;
+            };
             if let Some(Slot::Filled { content, .. }) = state.slots.remove(&oldest) {
-                state.bytes -= content.len() as u64;
+                state.bytes -= content.capacity() as u64;
+                gone.push(content);
             }
         }
         drop(state);
         self.filled.notify_all();
+        // What somebody still reads is freed when they are done.
+        gone.into_iter()
+            .filter_map(|content| Arc::try_unwrap(content).ok())
+            .for_each(|content| self.spare.put(content));
+        content
     }
 
     fn fetch_all(&self, queue: &Receiver<(Fetch, Arc<Vec<Piece>>)>) {
         let mut buffers = Buffers::default();
         let mut decoder = None;
         for (fetch, pieces) in queue {
-            let wanted = fetch.parts.iter().flat_map(|(_, numbers)| numbers).filter_map(|&number| pieces.get(number));
+            let wanted = fetch
+                .parts
+                .iter()
+                .flat_map(|(_, numbers)| numbers)
+                .filter_map(|&number| pieces.get(number));
             let (mut ids, mut ahead) = (Vec::new(), 0);
             for piece in wanted {
                 ids.push(piece.id);
                 ahead += piece.length;
             }
-            let _expected = Expected { shared: self, ids, ahead };
+            let _expected = Expected {
+                shared: self,
+                ids,
+                ahead,
+            };
             if self.stopped.load(Ordering::Relaxed) {
                 continue;
             }
@@ -213,8 +292,7 @@ impl Shared {
             // What could not be read is forgotten: whoever needs it reads it again and gets the error.
             let _ = fetch.run(&self.reader, decoder, &mut buffers, |numbers, content| {
                 for piece in numbers.iter().filter_map(|&number| pieces.get(number)) {
-                    check_length(piece, content)?;
-                    self.fill(&piece.id, &Arc::new(content.to_vec()));
+                    self.fill(&piece.id, content);
                 }
                 Ok(())
             });
@@ -231,7 +309,9 @@ impl State {
     /// The content of a chunk that is there, which is now the one that was used last.
     fn touch(&mut self, id: &ChunkId) -> Option<Arc<Vec<u8>>> {
         let now = self.next_use();
-        let Some(Slot::Filled { content, used }) = self.slots.get_mut(id) else { return None };
+        let Some(Slot::Filled { content, used }) = self.slots.get_mut(id) else {
+            return None;
+        };
         let content = content.clone();
         let before = std::mem::replace(used, now);
         self.order.remove(&before);

@@ -5,6 +5,7 @@ mod chunk;
 mod plan;
 mod random;
 mod scan;
+mod spare;
 mod stream;
 
 pub use cache::ChunkCache;

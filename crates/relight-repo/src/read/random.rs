@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::cache::ChunkCache;
 use super::chunk::ChunkReader;
-use super::scan::check_length;
 use super::stream::Content;
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
@@ -57,7 +56,11 @@ impl ArchiveReader {
 
     /// The archive `root`, with a cache that others use too.
     pub fn sharing(cache: Arc<ChunkCache>, root: Root) -> Self {
-        Self { cache, root, state: Mutex::default() }
+        Self {
+            cache,
+            root,
+            state: Mutex::default(),
+        }
     }
 
     /// Its length in bytes.
@@ -86,7 +89,9 @@ impl ArchiveReader {
         while !rest.is_empty() {
             let (piece, content) = self.piece(at)?;
             let within = (at - piece.offset) as usize;
-            let count = rest.len().min((piece.length - within as u64).min(usize::MAX as u64) as usize);
+            let count = rest
+                .len()
+                .min((piece.length - within as u64).min(usize::MAX as u64) as usize);
             let (now, later) = rest.split_at_mut(count);
             match content {
                 Some(content) => now.copy_from_slice(&content[within..within + count]),
@@ -103,7 +108,12 @@ impl ArchiveReader {
         let piece = match recent {
             Some(piece) => piece,
             None => {
-                let piece = self.pieces(at)?.next().transpose()?.filter(|piece| holds(piece, at)).ok_or_else(shorter)?;
+                let piece = self
+                    .pieces(at)?
+                    .next()
+                    .transpose()?
+                    .filter(|piece| holds(piece, at))
+                    .ok_or_else(shorter)?;
                 let window = AHEAD.min(self.cache.room() / 3);
                 let ahead = self.lock().used(piece, window);
                 if let Some((from, until)) = ahead {
@@ -115,9 +125,7 @@ impl ArchiveReader {
         if piece.id == ChunkId::ZEROS {
             return Ok((piece, None));
         }
-        let content = self.cache.get(&piece.id)?;
-        check_length(&piece, &content)?;
-        Ok((piece, Some(content)))
+        Ok((piece, Some(self.cache.get(&piece)?)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -127,7 +135,10 @@ impl ArchiveReader {
     fn read_ahead(&self, from: u64, until: u64) {
         // A list that cannot be read is reported to whoever needs what it names.
         let Ok(pieces) = self.pieces(from) else { return };
-        let pieces = pieces.map_while(Result::ok).take(PIECES).take_while(|piece| piece.offset < until);
+        let pieces = pieces
+            .map_while(Result::ok)
+            .take(PIECES)
+            .take_while(|piece| piece.offset < until);
         self.cache.read_ahead(&pieces.collect::<Vec<_>>());
     }
 }
@@ -151,7 +162,11 @@ impl State {
             if self.runs.len() >= RUNS {
                 self.runs.remove(0);
             }
-            self.runs.push(Run { next: end, asked: end, window: 0 });
+            self.runs.push(Run {
+                next: end,
+                asked: end,
+                window: 0,
+            });
             return None;
         };
         let mut run = self.runs.remove(number);
@@ -185,7 +200,11 @@ mod tests {
     use super::*;
 
     fn piece(number: u64) -> Piece {
-        Piece { offset: number << 20, length: 1 << 20, id: ChunkId([1; 32]) }
+        Piece {
+            offset: number << 20,
+            length: 1 << 20,
+            id: ChunkId([1; 32]),
+        }
     }
 
     #[test]

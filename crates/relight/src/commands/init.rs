@@ -69,7 +69,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     output::result(global, &made, |made, out| {
         out.push_str(&format!("Made repository {} in {}.\n", made.id, made.repository));
         out.push_str("Without a key nothing in it can ever be read: print a recovery key with\n");
-        out.push_str(&format!("  relight key recovery --repo {}\n", made.repository));
+        out.push_str(&format!("  relight key recovery --repo '{location}'\n"));
     });
     Ok(Exit::Done)
 }

@@ -80,7 +80,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 
 fn tell(global: &Global, report: &Report) {
     output::result(global, report, |report, out| {
-        let place = report.uri.clone().or_else(|| Some(report.file.as_ref()?.display().to_string()));
+        let place = report
+            .uri
+            .clone()
+            .or_else(|| Some(report.file.as_ref()?.display().to_string()));
         let place = place.unwrap_or_default();
         out.push_str(&format!("{} is at {place} until Ctrl-C.\n", report.archive));
     });
@@ -90,13 +93,21 @@ fn tell(global: &Global, report: &Report) {
 fn choose<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<&'a Archive> {
     let is_image = |archive: &&Archive| archive.kind == ArchiveKind::Image;
     let images = || snapshot.archives.iter().filter(is_image);
-    let known = || images().map(|archive| archive.name.as_str()).collect::<Vec<_>>().join(", ");
+    let known = || {
+        images()
+            .map(|archive| archive.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let short = snapshot.id.short();
     if let Some(name) = name {
-        let meant = |archive: &&Archive| archive.name == name || archive.name.strip_suffix(IMAGE) == Some(name);
+        let meant =
+            |archive: &&Archive| archive.name == name || archive.name.strip_suffix(IMAGE) == Some(name);
         // A stream may hold a disk as well; it has to be named.
         let whole = |archive: &&Archive| is_image(archive) || archive.kind == ArchiveKind::Stream;
-        let found = images().find(meant).or_else(|| snapshot.archives.iter().filter(whole).find(meant));
+        let found = images()
+            .find(meant)
+            .or_else(|| snapshot.archives.iter().filter(whole).find(meant));
         return found.ok_or_else(|| {
             Failure::Usage(match images().count() {
                 0 => format!("snapshot {short} has no image {name}, nor any other"),
@@ -109,6 +120,9 @@ fn choose<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<&'a Archive>
         [] => Err(Failure::Usage(format!(
             "snapshot {short} has no disk image; `relight mount` shows the files of a tree"
         ))),
-        _ => Err(Failure::Usage(format!("snapshot {short} has several images; name one of {}", known()))),
+        _ => Err(Failure::Usage(format!(
+            "snapshot {short} has several images; name one of {}",
+            known()
+        ))),
     }
 }

@@ -33,12 +33,18 @@ struct Report {
 /// Mounts them, and returns when they are unmounted.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
-    let how = MountOptions { allow_other: options.allow_other };
+    let how = MountOptions {
+        allow_other: options.allow_other,
+    };
     let mounted = relight_mount::mount::snapshots(repository, &options.directory, &how)?;
-    let report = Report { mounted_on: mounted.path().to_path_buf() };
+    let report = Report {
+        mounted_on: mounted.path().to_path_buf(),
+    };
     output::result(global, &report, |report, out| {
         let path = report.mounted_on.display();
-        out.push_str(&format!("Mounted on {path}. Unmount with Ctrl-C here or `umount {path}`.\n"));
+        out.push_str(&format!(
+            "Mounted on {path}. Unmount with Ctrl-C here or `umount {path}`.\n"
+        ));
     });
     mounted.wait(&cancel::flag())?;
     Ok(Exit::Done)
