@@ -79,6 +79,30 @@ impl Global {
         self.open_with(storage, opened.into_keys())
     }
 
+    /// Opens it although data keys may be missing: what they do not seal can still be read.
+    pub fn open_to_read(&self) -> Result<Arc<Repository>> {
+        let (storage, opened) = self.unlock()?;
+        let mut options = self.open_options()?;
+        options.lost_keys = true;
+        let repository = Repository::open(storage, opened.into_keys(), options)?;
+        let mut lost: Vec<String> = repository
+            .index()
+            .locked()
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect();
+        lost.sort();
+        lost.dedup();
+        if !lost.is_empty() {
+            tracing::warn!(
+                "the keyring lacks data key {}: what is sealed under it cannot be read; `relight key uses` and `relight \
+                 verify` tell what that is",
+                lost.join(", ")
+            );
+        }
+        Ok(Arc::new(repository))
+    }
+
     /// Its storage and keys.
     pub fn unlock(&self) -> Result<(Arc<dyn Storage>, Opened)> {
         unlock(self.storage()?, || self.keys.provider())

@@ -141,7 +141,8 @@ fn planned_words(plan: &Plan, out: &mut String) {
     out.push_str("Nothing was changed.\n");
 }
 
-fn words(report: &Report, out: &mut String) {
+/// For people.
+pub(crate) fn words(report: &Report, out: &mut String) {
     found(&report.found, out);
     let lines = [
         ("deleted", report.deleted),

@@ -31,7 +31,7 @@ pub struct Options {
 
 /// Copies them.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let source = global.open()?;
+    let source = global.open_to_read()?;
     let snapshots = if options.snapshots.is_empty() {
         let (mut all, broken) = source.snapshots()?;
         for (id, error) in &broken {

@@ -64,7 +64,7 @@ struct Totals {
 
 /// Shows it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let left = target::snapshot(&repository, &options.left)?;
     let right = target::snapshot(&repository, &options.right)?;
     let head = Head {

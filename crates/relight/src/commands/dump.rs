@@ -47,7 +47,7 @@ enum Archive {
 
 /// Writes it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let view = View::new(Arc::new(ChunkReader::new(repository)?), snapshot);
     let place = view.at(bytes(&options.path))?;

@@ -80,7 +80,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             "a pattern to find cannot begin with `!`; write `\\!` for the character".into(),
         ));
     }
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let mut unreadable = Vec::new();
     let mut snapshots = match &options.snapshot {
         Some(given) => vec![target::snapshot(&repository, given)?],

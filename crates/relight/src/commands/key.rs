@@ -1,12 +1,14 @@
 //! `relight key`: who can open a repository.
 
 mod recovery;
+mod rewrite;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use relight_keys::{KeyFile, Opened, Passphrase, Provider, SystemEntropy, WrapId, WrapInfo};
+use relight_repo::rewrite::RewriteReport;
 use relight_repo::storage::Storage;
 use relight_repo::{RepoError, keyring};
 use serde::Serialize;
@@ -31,7 +33,11 @@ pub enum Command {
     /// Take access away from a key
     Remove(RemoveOptions),
     /// Make a new data key, which everything new is sealed under
-    Rotate,
+    Rotate(RotateOptions),
+    /// Seal everything that is sealed under an older data key again under the current one
+    Rewrite(rewrite::Options),
+    /// Show what is sealed under which data key
+    Uses,
 }
 
 /// Options of `key add`.
@@ -58,6 +64,16 @@ pub struct RemoveOptions {
     rotate: bool,
 }
 
+/// Options of `key rotate`.
+#[derive(Debug, Args)]
+pub struct RotateOptions {
+    /// Then seal what is there again under it, as `key rewrite` does
+    #[arg(long)]
+    rewrite: bool,
+    #[command(flatten)]
+    how: rewrite::Options,
+}
+
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
@@ -66,7 +82,9 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Recovery(options) => recovery::run(global, options),
         Command::Test => test(global),
         Command::Remove(options) => remove(global, options),
-        Command::Rotate => rotate(global),
+        Command::Rotate(options) => rotate(global, options),
+        Command::Rewrite(options) => rewrite::run(global, options),
+        Command::Uses => rewrite::uses(global),
     }
 }
 
@@ -358,24 +376,40 @@ fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn rotate(global: &Global) -> Result<Exit> {
+#[derive(Serialize)]
+struct Rotated {
+    new_data_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewrite: Option<RewriteReport>,
+}
+
+fn rotate(global: &Global, options: &RotateOptions) -> Result<Exit> {
     let (storage, opened) = global.unlock()?;
     let now = Timestamp::now();
     let mut new = None;
-    keyring::change(&*storage, &opened, now, |change| {
+    let keyring = keyring::change(&*storage, &opened, now, |change| {
         new = Some(change.rotate(now.as_second(), &mut SystemEntropy)?.to_string());
         Ok(())
     })?;
-    let changed = Changed {
-        removed: None,
-        new_data_key: new,
+    let mut rotated = Rotated {
+        new_data_key: new.unwrap_or_default(),
+        rewrite: None,
     };
-    output::result(global, &changed, |changed, out| {
-        let key = changed.new_data_key.as_deref().unwrap_or_default();
+    if options.rewrite {
+        let repository = global.open_with(storage, keyring.into_keys())?;
+        rotated.rewrite = Some(rewrite::run_on(global, &options.how, &repository)?);
+    }
+    output::result(global, &rotated, |rotated, out| {
         out.push_str(&format!(
-            "What is saved from now on is sealed under the new data key {key}.\n"
+            "What is saved from now on is sealed under the new data key {}.\n",
+            rotated.new_data_key
         ));
-        out.push_str("What is there stays readable under the old one.\n");
+        match &rotated.rewrite {
+            Some(report) => rewrite::words(report, out),
+            None => out.push_str(
+                "What is there stays readable under the old one; `relight key rewrite` seals it again.\n",
+            ),
+        }
     });
     Ok(Exit::Done)
 }

@@ -43,7 +43,7 @@ struct Nothing {}
 
 /// Lists it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let head = Head {
         snapshot: snapshot.id.to_string(),

@@ -53,7 +53,7 @@ impl FromStr for Share {
 
 /// Checks it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let scope = match (options.share, options.snapshot.as_slice(), options.structure) {
         (Some(Share(runs)), _, _) => Scope::Share(runs),
         (None, [], true) => Scope::Structure,

@@ -49,6 +49,8 @@ const FINE: &[&[&str]] = &[
     &["key", "test"],
     &["key", "remove", "00000000"],
     &["key", "rotate"],
+    &["key", "rewrite"],
+    &["key", "uses"],
 ];
 
 #[test]

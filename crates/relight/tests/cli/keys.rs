@@ -3,6 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use relight_keys::KeyFile;
+use relight_repo::keyring;
+use relight_repo::storage::local::LocalStorage;
+
 use super::lab::Lab;
 
 fn ids(lab: &Lab) -> Vec<String> {
@@ -105,6 +109,64 @@ fn a_passphrase_can_be_added_and_a_short_one_not() {
         .code(1);
     lab.run_without_key(&["key", "test", "--password-file", "wrong"])
         .code(1);
+}
+
+#[test]
+fn a_rewrite_brings_everything_under_the_new_key() {
+    let lab = Lab::saved();
+    let rotated = lab
+        .run(&["key", "rotate", "--rewrite", "--grace", "0", "--json"])
+        .ok()
+        .json();
+    assert_eq!(rotated["rewrite"]["keys"][0]["key"], rotated["new_data_key"]);
+    // The second one deletes what the first one has moved.
+    let done = lab.run(&["key", "rewrite", "--grace", "0"]).ok().text();
+    assert!(
+        done.contains("Everything is sealed under the current key"),
+        "{done}"
+    );
+    let uses = lab.run(&["key", "uses", "--json"]).ok().json();
+    let of = |number: usize, what: &str| uses[number][what].as_u64().unwrap();
+    assert!(of(0, "data_packs") > 0 && of(0, "snapshots") == 1);
+    assert_eq!(
+        (of(1, "data_packs"), of(1, "metadata_packs"), of(1, "snapshots")),
+        (0, 0, 0)
+    );
+    lab.run(&["verify"]).ok();
+    assert_eq!(lab.run(&["dump", "latest", "src/hello.txt"]).ok().out, b"hello\n");
+}
+
+#[test]
+fn a_lost_data_key_says_what_is_lost_and_hides_nothing_else() {
+    let lab = Lab::saved();
+    let first = lab.run(&["key", "uses", "--json"]).ok().json()[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let old = lab.run(&["snapshots", "--json"]).ok().json()["snapshots"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    lab.run(&["key", "rotate"]).ok();
+    fs::remove_dir_all(lab.path("src")).unwrap();
+    fs::create_dir(lab.path("src")).unwrap();
+    fs::write(lab.path("src/new"), "new").unwrap();
+    lab.save_with(&["--full"]);
+
+    let storage = LocalStorage::open(&lab.path("repo")).unwrap();
+    let key = KeyFile::read(&lab.path("key")).unwrap();
+    let opened = keyring::unlock(&storage, &key).unwrap();
+    let retire = |change: &mut relight_keys::Change<'_>| change.retire(first.parse().unwrap());
+    keyring::change(&storage, &opened, jiff::Timestamp::now(), retire).unwrap();
+    fs::remove_dir_all(lab.path("cache")).unwrap();
+
+    let run = lab.run(&["dump", "latest", "src/new"]).ok();
+    assert_eq!(run.out, b"new");
+    assert!(run.err.contains(&first), "{}", run.err);
+    let report = lab.run(&["verify", "--json"]).code(4).json();
+    assert_eq!(report["manifests"][0]["snapshot"], old.as_str());
+    assert_eq!(report["manifests"][0]["damage"], "key-missing");
+    assert!(lab.run(&["key", "uses"]).code(4).text().contains("LOST"));
 }
 
 #[test]
