@@ -22,7 +22,7 @@ const EIO: u32 = 5;
 const EINVAL: u32 = 22;
 
 struct Served {
-    lab: Lab,
+    _lab: Lab,
     content: Vec<u8>,
     serving: Serving,
     path: PathBuf,
@@ -39,7 +39,7 @@ fn serve() -> Served {
     let serving = Serving::start(image, &Address::Unix(lab.path("socket")));
     let path = socket(&serving.address);
     Served {
-        lab,
+        _lab: lab,
         content,
         serving,
         path,
@@ -384,4 +384,66 @@ fn what_cannot_be_read_is_an_error_at_its_place() {
     };
     assert_eq!((last.kind, u32_at(&last.data, 0)), (1 << 15 | 2, EIO));
     assert_eq!(u64_at(&last.data, last.data.len() - 8), (bad[0] * CHUNK) as u64);
+}
+
+/// Numbers that are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+#[test]
+fn whatever_a_client_sends_the_others_are_served() {
+    let served = serve();
+    let mut good = Client::ready(&served.path, true);
+    let mut dice = Dice(0x1234_5678_9abc_def1);
+    for round in 0..300 {
+        let in_transmission = round % 3 == 2;
+        let mut client = if in_transmission {
+            Client::ready(&served.path, round % 2 == 0)
+        } else {
+            Client::with_flags(&served.path, 3)
+        };
+        // Something that is right but for some of its bytes.
+        let mut bytes = Vec::new();
+        for _ in 0..1 + dice.next(6) {
+            if in_transmission {
+                bytes.extend_from_slice(&0x2560_9513u32.to_be_bytes());
+                bytes.extend_from_slice(&[0, dice.next(6) as u8, 0, dice.next(9) as u8]);
+                bytes.extend_from_slice(&dice.next(u64::MAX).to_be_bytes());
+                bytes.extend_from_slice(&dice.next(served.content.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(&(dice.next(1 << 20) as u32).to_be_bytes());
+            } else {
+                let data = match dice.next(3) {
+                    0 => go("", &[0, 3]),
+                    1 => contexts("", &["base:allocation", "x"]),
+                    _ => vec![dice.next(256) as u8; dice.next(300) as usize],
+                };
+                bytes.extend_from_slice(&common::nbd::OPTION.to_be_bytes());
+                bytes.extend_from_slice(&(1 + dice.next(12) as u32).to_be_bytes());
+                bytes.extend_from_slice(&(data.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(&data);
+            }
+        }
+        for _ in 0..dice.next(4) {
+            let place = dice.next(bytes.len() as u64) as usize;
+            bytes[place] = dice.next(256) as u8;
+        }
+        let _ = client.stream.write_all(&bytes);
+        let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        // It ends, and is not left hanging.
+        let mut sink = [0; 1 << 16];
+        while std::io::Read::read(&mut client.stream, &mut sink).expect("the server ends the connection") > 0
+        {
+        }
+        if round % 20 == 0 {
+            assert!(good.read(round, 5000) == served.content[round as usize..round as usize + 5000]);
+        }
+    }
 }

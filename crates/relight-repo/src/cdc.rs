@@ -17,9 +17,17 @@ pub struct Sizes {
 
 impl Sizes {
     /// For content: large enough to keep lists short, small enough to find what moved and to read one small file.
-    pub const DATA: Self = Self { least: 256 << 10, average: 1 << 20, most: 4 << 20 };
+    pub const DATA: Self = Self {
+        least: 256 << 10,
+        average: 1 << 20,
+        most: 4 << 20,
+    };
     /// For the names and attributes of file trees: a change of a few files should store few others again.
-    pub const METADATA: Self = Self { least: 32 << 10, average: 128 << 10, most: 1 << 20 };
+    pub const METADATA: Self = Self {
+        least: 32 << 10,
+        average: 128 << 10,
+        most: 1 << 20,
+    };
 
     /// The conditions before and after the average length.
     fn masks(&self) -> (u64, u64) {
@@ -64,7 +72,11 @@ pub struct Cutter {
 impl Cutter {
     /// At the begin of a chunk.
     pub fn new(sizes: Sizes) -> Self {
-        Self { sizes, hash: 0, seen: 0 }
+        Self {
+            sizes,
+            hash: 0,
+            seen: 0,
+        }
     }
 
     /// Looks at what is new in `chunk` (all bytes of the current chunk so far, and perhaps more). Returns the length
@@ -139,9 +151,15 @@ mod tests {
             assert_eq!(cuts(&table, &bytes, piece), whole);
         }
         let body = &whole[..whole.len() - 1];
-        assert!(body.iter().all(|&length| (Sizes::DATA.least..=Sizes::DATA.most).contains(&length)));
+        assert!(
+            body.iter()
+                .all(|&length| (Sizes::DATA.least..=Sizes::DATA.most).contains(&length))
+        );
         let average = body.iter().sum::<usize>() / body.len();
-        assert!((Sizes::DATA.average / 2..Sizes::DATA.average * 2).contains(&average), "{average}");
+        assert!(
+            (Sizes::DATA.average / 2..Sizes::DATA.average * 2).contains(&average),
+            "{average}"
+        );
         assert_ne!(
             whole,
             cuts(&GearTable::new(&[8; 32]), &bytes, bytes.len()),

@@ -3,7 +3,7 @@
 //! Writers treat such chunks as not there, so that the next backup stores them again; readers try every other
 //! place first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use relight_keys::ObjectKind;
@@ -34,6 +34,8 @@ pub(crate) struct Suspects {
     pub lost: Vec<PackId>,
     /// For each corrupt chunk the packs in which it is.
     pub corrupt: HashMap<ChunkId, Vec<PackId>>,
+    /// Packs in which anything is corrupt, if only what is around their chunks.
+    pub damaged: HashSet<PackId>,
 }
 
 /// Reads all records.
@@ -42,6 +44,7 @@ pub(crate) fn load(vault: Vault<'_>) -> Result<Suspects> {
     for (_, record) in load_records(vault)? {
         all.lost.extend(record.lost);
         for (pack, chunks) in record.corrupt {
+            all.damaged.insert(pack);
             for chunk in chunks {
                 all.corrupt.entry(chunk).or_default().push(pack);
             }

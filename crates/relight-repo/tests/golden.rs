@@ -53,10 +53,16 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 #[ignore = "makes the fixture; a format has exactly one"]
 fn make() {
-    assert!(!golden().exists(), "the golden repository of this format exists: it must stay as it is");
+    assert!(
+        !golden().exists(),
+        "the golden repository of this format exists: it must stay as it is"
+    );
     let key = KeyFile::generate(&mut relight_keys::SystemEntropy).unwrap();
     let storage = LocalStorage::create(&golden().join("repository")).unwrap();
-    let settings = Settings { parity_percent: 10, ..Settings::default() };
+    let settings = Settings {
+        parity_percent: 10,
+        ..Settings::default()
+    };
     keyring::initialise(&storage, &key, "golden", jiff::Timestamp::now(), settings).unwrap();
     key.create(&golden().join("key")).unwrap();
     let cache = tempfile::tempdir().unwrap();
@@ -73,7 +79,11 @@ fn make() {
     }
     archives.push(writer.finish().unwrap());
     let attributes = [("made".to_string(), "for ever".to_string())].into();
-    let spec = SnapshotSpec { workload: "host/golden".into(), attributes, ..SnapshotSpec::default() };
+    let spec = SnapshotSpec {
+        workload: "host/golden".into(),
+        attributes,
+        ..SnapshotSpec::default()
+    };
     session.publish(spec, archives).unwrap();
 }
 
@@ -89,13 +99,20 @@ fn version_1_is_read() {
     let repository = Arc::new(Repository::open(Arc::new(storage), keys, options).unwrap());
     let (snapshots, bad) = repository.snapshots().unwrap();
     assert!(bad.is_empty());
-    let [snapshot] = snapshots.as_slice() else { panic!("{} snapshots", snapshots.len()) };
+    let [snapshot] = snapshots.as_slice() else {
+        panic!("{} snapshots", snapshots.len())
+    };
     assert_eq!(snapshot.workload, "host/golden");
     assert_eq!(snapshot.attributes["made"], "for ever");
     assert!(read_back(&repository, snapshot.archive("stream").unwrap()).unwrap() == stream());
     assert!(read_back(&repository, snapshot.archive("disk.img").unwrap()).unwrap() == image());
     let cancelled = AtomicBool::new(false);
-    let report = verify(&repository, &Options::new(Scope::Everything), Control::quiet(&cancelled)).unwrap();
+    let report = verify(
+        &repository,
+        &Options::new(Scope::Everything),
+        Control::quiet(&cancelled),
+    )
+    .unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert!(report.figures.packs >= 2);
 }

@@ -479,3 +479,58 @@ fn cancelled_it_remembers_what_it_checked() {
         report.figures.all_packs - report.figures.packs
     );
 }
+
+#[test]
+fn a_collection_clears_away_what_is_damaged_and_no_longer_needed() {
+    let world = relight_repo::storage::memory::MemoryStorage::new();
+    let place = Place::new(Arc::new(world.clone()));
+    let repository = place.open().unwrap();
+    let bytes = [
+        content(71, 5_000_000),
+        content(72, 5_000_000),
+        content(73, 5_000_000),
+    ];
+    for bytes in &bytes {
+        back_up(&repository, "host/a", &[("x", bytes)]).unwrap();
+    }
+    let mut listed = place.storage.list("packs/data/").unwrap();
+    listed.sort_by_key(|object| std::cmp::Reverse(object.size));
+    let change = |key: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut sealed = place.storage.get(key).unwrap();
+        change(&mut sealed);
+        place
+            .storage
+            .put(key, &[&sealed], &PutOptions::default())
+            .unwrap();
+    };
+    place.storage.delete(&listed[0].key).unwrap();
+    change(&listed[1].key, &|sealed| sealed[50_000] ^= 1);
+    change(&listed[2].key, &|sealed| sealed.truncate(100_000));
+    let options = relight_repo::collect::CollectOptions {
+        grace: std::time::Duration::ZERO,
+        ..Default::default()
+    };
+    let collect = || relight_repo::collect::collect(&place.open().unwrap(), &options, Control::quiet(&QUIET));
+    assert!(!run(&repository, Scope::Everything).is_restorable());
+    assert!(collect().is_err(), "it is not known what is needed");
+    for bytes in &bytes {
+        back_up(&place.open().unwrap(), "host/a", &[("x", bytes)]).unwrap();
+    }
+    let report = run(&repository, Scope::Everything);
+    assert!(
+        report.is_restorable() && report.findings.len() == 3,
+        "{report:#?}"
+    );
+    for _ in 0..4 {
+        world.advance(std::time::Duration::from_secs(3600));
+        collect().unwrap();
+    }
+    let repository = place.open().unwrap();
+    let report = run(&repository, Scope::Everything);
+    assert!(report.is_clean(), "{report:#?}");
+    assert!(place.storage.list("suspects/").unwrap().is_empty());
+    let (snapshots, _) = repository.snapshots().unwrap();
+    for (snapshot, number) in snapshots.iter().zip([0, 1, 2, 0, 1, 2]) {
+        assert!(read_back(&repository, &snapshot.archives[0]).unwrap() == bytes[number]);
+    }
+}

@@ -44,7 +44,10 @@ pub enum WorkloadError {
 impl WorkloadError {
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Repo(RepoError::Cancelled) | Self::Capture(CaptureError::Cancelled))
+        matches!(
+            self,
+            Self::Repo(RepoError::Cancelled) | Self::Capture(CaptureError::Cancelled)
+        )
     }
 }
 

@@ -55,15 +55,15 @@ impl Failure {
         match self {
             Self::Repo(RepoError::Cancelled) => Exit::Cancelled,
             Self::Workload(error) if error.is_cancelled() => Exit::Cancelled,
-            Self::Repo(RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_)) => {
-                Exit::Damage
-            }
+            Self::Repo(
+                RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
+            ) => Exit::Damage,
             Self::Workload(WorkloadError::Repo(
                 RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
             )) => Exit::Damage,
-            Self::Workload(WorkloadError::Archive(DecodeError::Damaged { .. } | DecodeError::Truncated { .. })) => {
-                Exit::Damage
-            }
+            Self::Workload(WorkloadError::Archive(
+                DecodeError::Damaged { .. } | DecodeError::Truncated { .. },
+            )) => Exit::Damage,
             _ => Exit::Failed,
         }
     }

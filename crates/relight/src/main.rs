@@ -20,7 +20,6 @@ use clap::Parser;
 use commands::Command;
 use context::Global;
 
-
 /// One backup and recovery server that proves its backups come back.
 #[derive(Debug, Parser)]
 #[command(name = "relight", version, max_term_width = 110)]
@@ -35,7 +34,11 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(if cli.global.quiet { tracing::Level::ERROR } else { tracing::Level::WARN })
+        .with_max_level(if cli.global.quiet {
+            tracing::Level::ERROR
+        } else {
+            tracing::Level::WARN
+        })
         .with_target(false)
         .without_time()
         .init();

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 /// Prints a result: as JSON if that was asked for, else as `words` writes it.
 pub fn result<T: Serialize>(global: &Global, value: &T, words: impl FnOnce(&T, &mut String)) {
     let text = if global.json {
-        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}")) + "\n"
+        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+            + "\n"
     } else {
         let mut text = String::new();
         words(value, &mut text);
@@ -27,7 +28,9 @@ pub fn failure(global: &Global, failure: &Failure) {
         struct Error {
             error: String,
         }
-        let error = Error { error: failure.to_string() };
+        let error = Error {
+            error: failure.to_string(),
+        };
         eprintln!("{}", serde_json::to_string(&error).unwrap_or_default());
     } else {
         eprintln!("relight: {failure}");
@@ -45,7 +48,11 @@ pub fn remark(global: &Global, text: &str) {
 pub fn table(rows: &[Vec<String>], right: &[usize], out: &mut String) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {

@@ -37,6 +37,8 @@ pub(super) struct Pack {
     pub lost: bool,
     /// A verification did not find it, and nothing has taken that back yet.
     pub doubtful: bool,
+    /// A verification found something corrupt in it.
+    pub damaged: bool,
 }
 
 /// What lies in a pack.
@@ -153,6 +155,7 @@ impl Atlas {
             listed,
             lost,
             doubtful: self.suspects.lost.contains(&line.id),
+            damaged: self.suspects.damaged.contains(&line.id),
         })
     }
 

@@ -80,6 +80,10 @@ pub(super) fn decide(
         }
         if pack.lost {
             plan.lost += 1;
+            // What was in it lies elsewhere, or is not needed: what is known of it can be cleared away.
+            if plan.damaged == 0 && (pack.doubtful || pack.damaged) {
+                decision.dead.push(number);
+            }
         } else if !pack.listed || is_young(survey, options, pack.modified) {
             plan.young.add(pack.line.size);
         } else if !is_coherent(pack, weight) {
@@ -156,15 +160,14 @@ fn choose_rewrites(
             atlas.packs[*number as usize].line.id,
         )
     });
-    let mut taken = HashSet::new();
-    if options.reseal {
-        let current = repository.keys().current().id();
-        let others = packs
-            .iter()
-            .filter(|number| atlas.packs[**number as usize].line.key != current);
-        taken.extend(others.copied());
-        total_waste -= taken.iter().map(waste).sum::<u64>();
-    }
+    // What is needed of damaged packs is good, but who knows for how long.
+    let current = repository.keys().current().id();
+    let must_go = |number: &&u32| {
+        let pack = &atlas.packs[**number as usize];
+        pack.damaged || (options.reseal && pack.line.key != current)
+    };
+    let mut taken: HashSet<u32> = packs.iter().filter(must_go).copied().collect();
+    total_waste -= taken.iter().map(waste).sum::<u64>();
     for number in &order {
         if total_waste <= allowed {
             break;

@@ -303,9 +303,15 @@ impl<'a> Merged<'a> {
     fn new(files: &'a [Arc<IndexFile>], numbers: &'a [Vec<u32>]) -> Self {
         let head = |(file, index): (usize, &Arc<IndexFile>)| {
             index.will_be_read_through();
-            index.entry(0).map(|entry| std::cmp::Reverse(Head { entry, file, at: 0 }))
+            index
+                .entry(0)
+                .map(|entry| std::cmp::Reverse(Head { entry, file, at: 0 }))
         };
-        Self { heads: files.iter().enumerate().filter_map(head).collect(), files, numbers }
+        Self {
+            heads: files.iter().enumerate().filter_map(head).collect(),
+            files,
+            numbers,
+        }
     }
 }
 
@@ -317,12 +323,21 @@ impl Iterator for Merged<'_> {
         let Head { entry, file, at } = head.0;
         match self.files[file].entry(at + 1) {
             // Changed in place: the heap is put right once, when the reference is let go of.
-            Some(next) => head.0 = Head { entry: next, file, at: at + 1 },
+            Some(next) => {
+                head.0 = Head {
+                    entry: next,
+                    file,
+                    at: at + 1,
+                }
+            }
             None => drop(std::collections::binary_heap::PeekMut::pop(head)),
         }
         if at % STRIDE == 0 {
             self.files[file].was_read_to(at);
         }
-        Some(Entry { pack: self.numbers[file][entry.pack as usize], record: entry.record })
+        Some(Entry {
+            pack: self.numbers[file][entry.pack as usize],
+            record: entry.record,
+        })
     }
 }

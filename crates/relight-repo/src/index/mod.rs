@@ -174,7 +174,10 @@ impl Index {
     /// Adds a segment that this process has just stored.
     pub fn add(&self, id: SegmentId, segment: &Segment) -> Result<()> {
         let file = self.cache.add(id, segment)?;
-        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self
+            .state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let part = state.part(file);
         state.parts.push(part);
         let many = state.parts.len() > MAX_PARTS;
@@ -185,17 +188,27 @@ impl Index {
     /// Merges the parts that a long session has added, so that a look-up does not ask more and more of them. Look-ups go
     /// on meanwhile.
     fn merge_parts(&self) -> Result<()> {
-        let Ok(_merging) = self.merging.try_lock() else { return Ok(()) };
+        let Ok(_merging) = self.merging.try_lock() else {
+            return Ok(());
+        };
         let read = || self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let before: Vec<Arc<IndexFile>> = read().parts.iter().map(|part| part.file.clone()).collect();
         let mut merged = before.clone();
         self.cache.merge(&mut merged)?;
-        let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self
+            .state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let is_among = |file: &Arc<IndexFile>| before.iter().any(|old| Arc::ptr_eq(old, file));
-        let (old, added): (Vec<Part>, Vec<Part>) = state.parts.drain(..).partition(|part| is_among(&part.file));
+        let (old, added): (Vec<Part>, Vec<Part>) =
+            state.parts.drain(..).partition(|part| is_among(&part.file));
         // A refresh meanwhile has put others in their place: what was merged is then known already.
         state.parts = if old.len() == before.len() {
-            merged.into_iter().map(|file| state.part(file)).chain(added).collect()
+            merged
+                .into_iter()
+                .map(|file| state.part(file))
+                .chain(added)
+                .collect()
         } else {
             old.into_iter().chain(added).collect()
         };

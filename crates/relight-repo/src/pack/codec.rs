@@ -106,7 +106,9 @@ fn is_due() -> bool {
 
 /// Whether a frame holds exactly this content.
 fn expands_to(frame: &[u8], raw: &[u8]) -> bool {
-    let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(frame) else { return false };
+    let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(frame) else {
+        return false;
+    };
     let mut buffer = [0; 16 << 10];
     let mut rest = raw;
     loop {

@@ -89,7 +89,9 @@ impl PieceStream {
 
     /// The one piece that holds byte `at`, without read-ahead; none beyond the end.
     pub fn single(reader: &Arc<ChunkReader>, root: Root, at: u64) -> Result<Option<(Piece, Content)>> {
-        let Some(piece) = TreeReader::new(&**reader, root, at)?.next().transpose()? else { return Ok(None) };
+        let Some(piece) = TreeReader::new(&**reader, root, at)?.next().transpose()? else {
+            return Ok(None);
+        };
         if piece.id == ChunkId::ZEROS {
             return Ok(Some((piece, None)));
         }

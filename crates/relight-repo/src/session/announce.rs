@@ -140,7 +140,8 @@ fn boot_id() -> String {
 /// In which namespace the process numbers of this process count.
 fn pid_namespace() -> String {
     let read = std::fs::read_link("/proc/self/ns/pid");
-    read.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
+    read.map(|link| link.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// Which key of an announcement a listed key belongs to, if it is a mark or an intent.

@@ -48,6 +48,23 @@ pub(crate) struct Survey {
 impl Survey {
     /// Brings the index up to date and looks at what lies in storage.
     pub fn take(repository: &Repository) -> Result<Self> {
+        loop {
+            let survey = Self::look(repository)?;
+            let mut missing = survey.packs.iter().filter(|pack| pack.size.is_none()).peekable();
+            if missing.peek().is_none() {
+                return Ok(survey);
+            }
+            // A collection may have removed them, and all knowledge of them, between one look and the other.
+            repository.refresh()?;
+            let known = repository.index().packs();
+            let dropped = condemned::load_states(repository.vault())?;
+            if missing.all(|pack| known.contains_key(&pack.line.id) && !dropped.contains_key(&pack.line.id)) {
+                return Ok(survey);
+            }
+        }
+    }
+
+    fn look(repository: &Repository) -> Result<Self> {
         // What is listed first and indexed later is there; what is indexed first could be collected before the list.
         let storage = repository.storage();
         let mut listed = HashMap::new();

@@ -6,9 +6,9 @@ mod capture;
 pub mod compare;
 mod content;
 pub mod damage;
+mod drill;
 pub mod export;
 pub mod find;
-mod drill;
 mod ranges;
 mod restore;
 mod reuse;
@@ -59,7 +59,9 @@ pub fn hard_links(snapshot: &Snapshot, name: &str) -> Option<u64> {
 /// Bytes of content of the files of the tree that was at `path`.
 pub fn live_bytes(snapshot: &Snapshot, path: &Path) -> Option<u64> {
     let path = path.display().to_string();
-    let tree = trees(snapshot).into_iter().find(|tree| tree.path == Some(&path))?;
+    let tree = trees(snapshot)
+        .into_iter()
+        .find(|tree| tree.path == Some(&path))?;
     snapshot.attributes.get(&live_attribute(tree.name))?.parse().ok()
 }
 
@@ -81,7 +83,10 @@ pub struct Tree<'a> {
 /// The trees of a snapshot, in the order they were saved.
 pub fn trees(snapshot: &Snapshot) -> Vec<Tree<'_>> {
     let find = |name: &str, ending: &str| {
-        snapshot.archives.iter().find(|archive| archive.name.strip_suffix(ending) == Some(name))
+        snapshot
+            .archives
+            .iter()
+            .find(|archive| archive.name.strip_suffix(ending) == Some(name))
     };
     let tree = |metadata: &'_ Archive| -> Option<Tree<'_>> {
         let name = metadata.name.strip_suffix(METADATA)?;
@@ -101,10 +106,19 @@ pub fn trees(snapshot: &Snapshot) -> Vec<Tree<'_>> {
 
 /// A name for the tree at `path` that no other in `taken` has: its last part, or `root`.
 pub fn name_for(path: &Path, taken: &[String]) -> String {
-    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let last = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let plain: String = last
         .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.') { char } else { '_' })
+        .map(|char| {
+            if char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.') {
+                char
+            } else {
+                '_'
+            }
+        })
         .collect();
     let base = match plain.trim_matches('.') {
         "" => "root",
@@ -112,5 +126,8 @@ pub fn name_for(path: &Path, taken: &[String]) -> String {
     };
     let numbered = (2..).map(|number| format!("{base}-{number}"));
     let names = std::iter::once(base.to_string()).chain(numbered);
-    names.into_iter().find(|name| !taken.contains(name)).unwrap_or_default()
+    names
+        .into_iter()
+        .find(|name| !taken.contains(name))
+        .unwrap_or_default()
 }

@@ -99,7 +99,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
     let report = save(global, &repository, &plan)?;
     output::result(global, &report, words);
-    Ok(if report.problem_count == 0 { Exit::Done } else { Exit::Incomplete })
+    Ok(if report.problem_count == 0 {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 /// What is to be saved, checked.
@@ -151,14 +155,19 @@ fn tree_sources(paths: &[PathBuf]) -> Result<Vec<TreeSource>> {
             continue;
         }
         let taken: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-        sources.push(TreeSource { name: files::name_for(&path, &taken), path });
+        sources.push(TreeSource {
+            name: files::name_for(&path, &taken),
+            path,
+        });
     }
     Ok(sources)
 }
 
 fn plan(options: &Options) -> Result<Plan> {
     if options.paths.is_empty() && options.image.is_empty() && options.stdin.is_none() {
-        return Err(Failure::Usage("say what to save: paths, --image FILE or --stdin NAME".into()));
+        return Err(Failure::Usage(
+            "say what to save: paths, --image FILE or --stdin NAME".into(),
+        ));
     }
     let mut exclude = Vec::new();
     for text in &options.exclude {
@@ -175,13 +184,13 @@ fn plan(options: &Options) -> Result<Plan> {
         taken.push(name.clone());
         images.push((name, path));
     }
-    if let Some(name) = &options.stdin {
-        if files::name_for(Path::new(name), &taken) != *name || name.ends_with(image::IMAGE) {
-            return Err(Failure::Usage(format!(
-                "{name:?} cannot be the name of a stream: use letters, digits, '.', '_' and '-', and none that \
-                 another archive has"
-            )));
-        }
+    if let Some(name) = &options.stdin
+        && (files::name_for(Path::new(name), &taken) != *name || name.ends_with(image::IMAGE))
+    {
+        return Err(Failure::Usage(format!(
+            "{name:?} cannot be the name of a stream: use letters, digits, '.', '_' and '-', and none that another \
+             archive has"
+        )));
     }
     Ok(Plan {
         trees,
@@ -204,11 +213,19 @@ pub fn this_host(repository: &Repository) -> Result<Workload> {
     let host = &repository.options().host;
     let plain: String = host
         .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-') { char } else { '-' })
+        .map(|char| {
+            if char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-') {
+                char
+            } else {
+                '-'
+            }
+        })
         .collect();
     let name = plain.trim_start_matches(['.', '-']);
     let name = if name.is_empty() { "localhost" } else { name };
-    format!("host/{name}").parse().map_err(|_| Failure::Usage("give the workload with --workload".into()))
+    format!("host/{name}")
+        .parse()
+        .map_err(|_| Failure::Usage("give the workload with --workload".into()))
 }
 
 /// Saves what the plan says and publishes the snapshot.
@@ -219,8 +236,15 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         Some(workload) => workload.clone(),
         None => this_host(repository)?,
     };
-    let parent = if plan.full || plan.trees.is_empty() { None } else { latest(repository, &workload)? };
-    let retain_until = plan.retain.map(|span| retain_until(repository, span)).transpose()?;
+    let parent = if plan.full || plan.trees.is_empty() {
+        None
+    } else {
+        latest(repository, &workload)?
+    };
+    let retain_until = plan
+        .retain
+        .map(|span| retain_until(repository, span))
+        .transpose()?;
     let session = Session::begin(repository.clone(), cancelled.clone())?;
 
     let progress = Arc::new(Progress::default());
@@ -234,7 +258,11 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         let label = move || {
             let files = progress.files.load(Ordering::Relaxed);
             let path = String::from_utf8_lossy(&progress.current_path()).into_owned();
-            if files > 0 { format!("{files} files  {path}") } else { path }
+            if files > 0 {
+                format!("{files} files  {path}")
+            } else {
+                path
+            }
         };
         Meter::showing(global, bytes, expected(plan, parent.as_ref()), label)
     };
@@ -246,10 +274,22 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         attributes.insert(format!("image.{name}.path"), path.display().to_string());
     }
     if let Some(name) = &plan.stdin {
-        archives.push(stream::back_up(&session, name, &mut std::io::stdin().lock(), &done, &cancelled)?);
+        archives.push(stream::back_up(
+            &session,
+            name,
+            &mut std::io::stdin().lock(),
+            &done,
+            &cancelled,
+        )?);
     }
-    let (trees, tree_attributes, reports) =
-        files::back_up(&session, &plan.trees, &plan.capture, parent.as_ref(), &progress, &cancelled)?;
+    let (trees, tree_attributes, reports) = files::back_up(
+        &session,
+        &plan.trees,
+        &plan.capture,
+        parent.as_ref(),
+        &progress,
+        &cancelled,
+    )?;
     archives.extend(trees);
     attributes.extend(tree_attributes);
 
@@ -264,7 +304,12 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
     };
     let snapshot = session.publish(spec, archives)?;
     drop(meter);
-    Ok(report(&snapshot, &reports, done.load(Ordering::Relaxed), began.elapsed()))
+    Ok(report(
+        &snapshot,
+        &reports,
+        done.load(Ordering::Relaxed),
+        began.elapsed(),
+    ))
 }
 
 /// The end of a promise that begins now.
@@ -276,7 +321,9 @@ fn retain_until(repository: &Repository, span: TimeSpan) -> Result<Timestamp> {
 /// The newest snapshot of a workload.
 pub fn latest(repository: &Repository, workload: &Workload) -> Result<Option<Snapshot>> {
     let (snapshots, _) = repository.snapshots()?;
-    Ok(snapshots.into_iter().rfind(|snapshot| snapshot.workload == workload.as_str()))
+    Ok(snapshots
+        .into_iter()
+        .rfind(|snapshot| snapshot.workload == workload.as_str()))
 }
 
 /// How many bytes there will be, as far as that can be told.
@@ -295,8 +342,16 @@ fn problems(reports: &[TreeReport], most: usize) -> Vec<String> {
     let named = reports.iter().flat_map(|tree| {
         tree.report.problems.iter().map(|problem| {
             let path = String::from_utf8_lossy(&problem.path);
-            let detail = if problem.detail.is_empty() { String::new() } else { format!(" ({})", problem.detail) };
-            format!("{}/{path}: {}{detail}", tree.source.path.display().to_string().trim_end_matches('/'), problem.kind)
+            let detail = if problem.detail.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", problem.detail)
+            };
+            format!(
+                "{}/{path}: {}{detail}",
+                tree.source.path.display().to_string().trim_end_matches('/'),
+                problem.kind
+            )
         })
     });
     named.take(most).collect()
@@ -305,7 +360,11 @@ fn problems(reports: &[TreeReport], most: usize) -> Vec<String> {
 fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, elapsed: Duration) -> Report {
     let sum = |of: fn(&TreeReport) -> u64| reports.iter().map(of).sum::<u64>();
     let mount_point = |tree: &TreeReport, path: &Vec<u8>| {
-        tree.source.path.join(String::from_utf8_lossy(path).as_ref()).display().to_string()
+        tree.source
+            .path
+            .join(String::from_utf8_lossy(path).as_ref())
+            .display()
+            .to_string()
     };
     Report {
         snapshot: snapshot.id.to_string(),
@@ -322,7 +381,12 @@ fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, elapsed: Dura
         problem_count: sum(|tree| tree.report.problems.total()),
         mount_points: reports
             .iter()
-            .flat_map(|tree| tree.report.mount_points.iter().map(move |path| mount_point(tree, path)))
+            .flat_map(|tree| {
+                tree.report
+                    .mount_points
+                    .iter()
+                    .map(move |path| mount_point(tree, path))
+            })
             .collect(),
         unmatched_patterns: reports
             .iter()
@@ -336,17 +400,25 @@ fn words(report: &Report, out: &mut String) {
     let elapsed = TimeSpan(Duration::from_millis((report.seconds * 1000.0) as u64));
     out.push_str(&format!("Snapshot {} of {}\n", report.short_id, report.workload));
     let rate = rate.map_or(String::new(), |rate| format!(", {rate}"));
-    out.push_str(&format!("  {} in {elapsed}{rate}\n", ByteSize(report.logical_bytes)));
+    out.push_str(&format!(
+        "  {} in {elapsed}{rate}\n",
+        ByteSize(report.logical_bytes)
+    ));
     out.push_str(&format!(
         "  {} new, {} stored after compression\n",
         ByteSize(report.added_bytes),
         ByteSize(report.stored_bytes)
     ));
     if report.files > 0 {
-        out.push_str(&format!("  {} files, {} unchanged and not read\n", report.files, report.unchanged_files));
+        out.push_str(&format!(
+            "  {} files, {} unchanged and not read\n",
+            report.files, report.unchanged_files
+        ));
     }
     for path in &report.mount_points {
-        out.push_str(&format!("  not entered: {path} (another file system; --all-file-systems saves it)\n"));
+        out.push_str(&format!(
+            "  not entered: {path} (another file system; --all-file-systems saves it)\n"
+        ));
     }
     for pattern in &report.unmatched_patterns {
         out.push_str(&format!("  warning: the pattern {pattern} matched nothing\n"));

@@ -113,7 +113,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let lab = Lab::make(&options.dir)?;
     let step = |text: &str| output::remark(global, text);
 
-    step(&format!("making an encrypted repository in {}", lab.repository.display()));
+    step(&format!(
+        "making an encrypted repository in {}",
+        lab.repository.display()
+    ));
     let repository = lab.initialise(global)?;
 
     let mut protected = paths;
@@ -128,8 +131,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 
     step("verification: every stored byte is read, opened and checked");
     let looked = Instant::now();
-    let verified =
-        verify::verify(&repository, &verify::Options::new(Scope::Everything), Control::quiet(&cancel::flag()))?;
+    let verified = verify::verify(
+        &repository,
+        &verify::Options::new(Scope::Everything),
+        Control::quiet(&cancel::flag()),
+    )?;
     let verified_seconds = looked.elapsed().as_secs_f64();
     step("recovery drill: everything is restored and compared with its source, byte for byte");
     let drills = drill(&repository, &lab, &plan)?;
@@ -138,7 +144,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let times = snapshots.iter().map(|snapshot| snapshot.time);
     let lost = exposure(times, Timestamp::now()).map(|span| span.0);
     let restored: f64 = drills.iter().map(|drill| drill.restored_in_seconds).sum();
-    let stored = repository.storage().list("")?.iter().map(|object| object.size).sum();
+    let stored = repository
+        .storage()
+        .list("")?
+        .iter()
+        .map(|object| object.size)
+        .sum();
     let report = Report {
         repository: lab.repository.display().to_string(),
         passphrase_file: lab.passphrase.display().to_string(),
@@ -154,7 +165,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         drills,
     };
     output::result(global, &report, words);
-    let complete = report.snapshots.iter().all(|snapshot| snapshot.problem_count == 0);
+    let complete = report
+        .snapshots
+        .iter()
+        .all(|snapshot| snapshot.problem_count == 0);
     Ok(match (report.passed, complete) {
         (false, _) => Exit::Damage,
         (true, false) => Exit::Incomplete,
@@ -180,7 +194,10 @@ impl Lab {
                 directory.display()
             )));
         }
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
         made.map_err(Failure::io(format!("make {}", directory.display())))?;
         let directory =
             fs::canonicalize(directory).map_err(Failure::io(format!("find {}", directory.display())))?;
@@ -193,14 +210,21 @@ impl Lab {
             directory,
         };
         fs::create_dir(&lab.sample).map_err(Failure::io("make the sample folder"))?;
-        write_new(&lab.sample.join("notes.txt"), "This file changes between the two snapshots.\n", 0o644)?;
+        write_new(
+            &lab.sample.join("notes.txt"),
+            "This file changes between the two snapshots.\n",
+            0o644,
+        )?;
         Ok(lab)
     }
 
     fn change_sample(&self) -> Result<()> {
         let path = self.sample.join("notes.txt");
         let failed = || Failure::io(format!("change {}", path.display()));
-        let mut file = fs::OpenOptions::new().append(true).open(&path).map_err(failed())?;
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(failed())?;
         writeln!(file, "It changed at {}.", Timestamp::now()).map_err(failed())
     }
 
@@ -217,10 +241,18 @@ impl Lab {
 
         let storage = LocalStorage::create(&self.repository)?;
         let now = Timestamp::now();
-        keyring::initialise(&storage, &passphrase, "quickstart passphrase", now, Settings::default())?;
+        keyring::initialise(
+            &storage,
+            &passphrase,
+            "quickstart passphrase",
+            now,
+            Settings::default(),
+        )?;
         let opened = keyring::unlock(&storage, &passphrase)?;
         let changed = keyring::change(&storage, &opened, now, |change| {
-            change.add_wrap(&recovery, "recovery key", now.as_second(), &mut SystemEntropy).map(drop)
+            change
+                .add_wrap(&recovery, "recovery key", now.as_second(), &mut SystemEntropy)
+                .map(drop)
         })?;
         global.open_with(Arc::new(storage), changed.into_keys())
     }
@@ -229,7 +261,9 @@ impl Lab {
     fn left_out(&self, plan: &backup::Plan) -> Result<Vec<Pattern>> {
         let mut patterns = Vec::new();
         for source in plan.trees() {
-            let Ok(inside) = self.directory.strip_prefix(&source.path) else { continue };
+            let Ok(inside) = self.directory.strip_prefix(&source.path) else {
+                continue;
+            };
             let mut text = b"/".to_vec();
             for &byte in inside.as_os_str().as_bytes() {
                 if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'!') {
@@ -248,8 +282,12 @@ impl Lab {
 /// Writes a file that must not exist.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     let failed = || Failure::io(format!("write {}", path.display()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed())?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(failed())?;
     file.write_all(text.as_bytes()).map_err(failed())?;
     file.sync_all().map_err(failed())
 }
@@ -258,22 +296,37 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
 fn drill(repository: &Arc<Repository>, lab: &Lab, plan: &backup::Plan) -> Result<Vec<Drill>> {
     let (snapshots, _) = repository.snapshots()?;
     let Some(snapshot) = snapshots.last() else {
-        return Err(Failure::Usage("the snapshot that was just made is not there".into()));
+        return Err(Failure::Usage(
+            "the snapshot that was just made is not there".into(),
+        ));
     };
     let reader = Arc::new(ChunkReader::new(repository.clone())?);
     let mut drills = Vec::new();
     for tree in files::trees(snapshot) {
-        let Some(source) = tree.path.map(Path::new) else { continue };
+        let Some(source) = tree.path.map(Path::new) else {
+            continue;
+        };
         let sandbox = lab.sandbox.join(tree.name);
         fs::create_dir_all(&sandbox).map_err(Failure::io(format!("make {}", sandbox.display())))?;
         let began = Instant::now();
-        let done =
-            files::drill(&reader, &tree, source, &sandbox, snapshot.time, plan.excluded(), &cancel::flag());
+        let done = files::drill(
+            &reader,
+            &tree,
+            source,
+            &sandbox,
+            snapshot.time,
+            plan.excluded(),
+            &cancel::flag(),
+        );
         // Torn down whatever happened.
         let removed = fs::remove_dir_all(&lab.sandbox);
         let done = done?;
         removed.map_err(Failure::io(format!("remove {}", lab.sandbox.display())))?;
-        tracing::debug!(tree = tree.name, seconds = began.elapsed().as_secs_f64(), "drilled");
+        tracing::debug!(
+            tree = tree.name,
+            seconds = began.elapsed().as_secs_f64(),
+            "drilled"
+        );
         let losses = done.restore.losses.iter();
         let lost = losses.map(|loss| format!("{}: {}", String::from_utf8_lossy(&loss.path), loss.kind));
         drills.push(Drill {
@@ -284,7 +337,13 @@ fn drill(repository: &Arc<Repository>, lab: &Lab, plan: &backup::Plan) -> Result
             restored_in_seconds: done.restored_in.as_secs_f64(),
             entries_compared: done.compared,
             changed_since: done.changed_since,
-            differences: done.differences.iter().map(ToString::to_string).chain(lost).take(100).collect(),
+            differences: done
+                .differences
+                .iter()
+                .map(ToString::to_string)
+                .chain(lost)
+                .take(100)
+                .collect(),
             passed: done.passed(),
         });
     }
@@ -300,7 +359,9 @@ fn rate(bytes: u64, seconds: f64) -> String {
 }
 
 fn words(report: &Report, out: &mut String) {
-    let heading = ["WHAT", "FILES", "SIZE", "TIME", "SPEED", "RESULT"].map(String::from).to_vec();
+    let heading = ["WHAT", "FILES", "SIZE", "TIME", "SPEED", "RESULT"]
+        .map(String::from)
+        .to_vec();
     let mut rows = vec![heading];
     for (at, snapshot) in report.snapshots.iter().enumerate() {
         let result = match snapshot.problem_count {
@@ -322,7 +383,12 @@ fn words(report: &Report, out: &mut String) {
         ByteSize(report.verified_bytes).to_string(),
         span(report.verified_seconds),
         rate(report.verified_bytes, report.verified_seconds),
-        if report.verification_clean { "clean" } else { "DAMAGE FOUND" }.into(),
+        if report.verification_clean {
+            "clean"
+        } else {
+            "DAMAGE FOUND"
+        }
+        .into(),
     ]);
     for drill in &report.drills {
         let mut result = match drill.passed {
@@ -343,7 +409,11 @@ fn words(report: &Report, out: &mut String) {
     }
     out.push('\n');
     output::table(&rows, &[1, 2, 3, 4], out);
-    let logical: u64 = report.snapshots.iter().map(|snapshot| snapshot.logical_bytes).sum();
+    let logical: u64 = report
+        .snapshots
+        .iter()
+        .map(|snapshot| snapshot.logical_bytes)
+        .sum();
     out.push_str(&format!(
         "\n{} in {} snapshots take {} in the repository.\n",
         ByteSize(logical),
@@ -361,9 +431,15 @@ fn words(report: &Report, out: &mut String) {
         ]
     };
     let rows = vec![
-        ["", "PROMISED", "MEASURED", "VERDICT", ""].map(String::from).to_vec(),
+        ["", "PROMISED", "MEASURED", "VERDICT", ""]
+            .map(String::from)
+            .to_vec(),
         objective("RPO", "what would be lost if it all burned now", &report.rpo),
-        objective("RTO", "what bringing everything back took in the drill", &report.rto),
+        objective(
+            "RTO",
+            "what bringing everything back took in the drill",
+            &report.rto,
+        ),
     ];
     output::table(&rows, &[1, 2], out);
     for drill in report.drills.iter().filter(|drill| !drill.passed) {
@@ -371,7 +447,12 @@ fn words(report: &Report, out: &mut String) {
             out.push_str(&format!("  {}: {difference}\n", drill.source));
         }
     }
-    for problem in report.snapshots.iter().take(1).flat_map(|snapshot| snapshot.problems.iter().take(20)) {
+    for problem in report
+        .snapshots
+        .iter()
+        .take(1)
+        .flat_map(|snapshot| snapshot.problems.iter().take(20))
+    {
         out.push_str(&format!("  not saved as it is: {problem}\n"));
     }
     out.push_str(&format!(

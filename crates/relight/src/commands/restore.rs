@@ -125,7 +125,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         let has_target = options.to.is_some() || options.onto.is_some();
         if !thawing.is_ready() || !has_target {
             output::result(global, &thawing, thaw::words);
-            return Ok(if thawing.is_ready() { Exit::Done } else { Exit::Incomplete });
+            return Ok(if thawing.is_ready() {
+                Exit::Done
+            } else {
+                Exit::Incomplete
+            });
         }
     }
     let report = match (&options.onto, &options.to) {
@@ -142,7 +146,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
     };
     output::result(global, &report, words);
-    Ok(if report.problem_count == 0 { Exit::Done } else { Exit::Incomplete })
+    Ok(if report.problem_count == 0 {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 /// Parts of one tree, or a whole archive.
@@ -153,16 +161,14 @@ pub enum Wanted<'a> {
     Whole(&'a Archive),
 }
 
-/// Everything in a snapshot.
-pub fn everything(snapshot: &Snapshot) -> Result<Vec<Wanted<'_>>> {
-    wanted(snapshot, &[])
-}
-
 fn wanted<'a>(snapshot: &'a Snapshot, paths: &[OsString]) -> Result<Vec<Wanted<'a>>> {
     let targets = if paths.is_empty() {
         target::everything(snapshot)
     } else {
-        paths.iter().map(|path| target::find(snapshot, path.as_bytes())).collect::<Result<_>>()?
+        paths
+            .iter()
+            .map(|path| target::find(snapshot, path.as_bytes()))
+            .collect::<Result<_>>()?
     };
     let mut trees: Vec<(Tree<'a>, Vec<Vec<u8>>)> = Vec::new();
     let mut wanted = Vec::new();
@@ -175,7 +181,11 @@ fn wanted<'a>(snapshot: &'a Snapshot, paths: &[OsString]) -> Result<Vec<Wanted<'
             },
         }
     }
-    wanted.extend(trees.into_iter().map(|(tree, paths)| Wanted::Tree(tree, Selection::paths(paths))));
+    wanted.extend(
+        trees
+            .into_iter()
+            .map(|(tree, paths)| Wanted::Tree(tree, Selection::paths(paths))),
+    );
     Ok(wanted)
 }
 
@@ -205,8 +215,11 @@ pub fn restore(
     let cancelled = cancel::flag();
     let progress = Arc::new(Progress::default());
     let done = Arc::new(AtomicU64::new(0));
-    let mut report =
-        Report { snapshot: snapshot.id.to_string(), target: directory.display().to_string(), ..Report::default() };
+    let mut report = Report {
+        snapshot: snapshot.id.to_string(),
+        target: directory.display().to_string(),
+        ..Report::default()
+    };
     std::fs::create_dir_all(directory).map_err(Failure::io(format!("make {}", directory.display())))?;
     let meter = meter(global, &progress, &done, total(snapshot, wanted));
     for item in wanted {
@@ -244,7 +257,11 @@ fn meter(global: &Global, progress: &Arc<Progress>, done: &Arc<AtomicU64>, total
         move || {
             let files = label.files.load(Ordering::Relaxed);
             let path = String::from_utf8_lossy(&label.current_path()).into_owned();
-            if files > 0 { format!("{files} files  {path}") } else { path }
+            if files > 0 {
+                format!("{files} files  {path}")
+            } else {
+                path
+            }
         },
     )
 }
@@ -302,13 +319,19 @@ fn whole(
         archive,
         &temporary,
         image::Target::NewFile,
-        image::After { check: choice.verify, sync: choice.sync },
+        image::After {
+            check: choice.verify,
+            sync: choice.sync,
+        },
         done,
         &cancel::flag(),
     )?;
     if let Err(error) = std::fs::rename(&temporary, &path) {
         let _ = std::fs::remove_file(&temporary);
-        return Err(Failure::Io(format!("put the restored image at {}", path.display()), error));
+        return Err(Failure::Io(
+            format!("put the restored image at {}", path.display()),
+            error,
+        ));
     }
     report.files += 1;
     report.bytes += archive.root.size;
@@ -331,8 +354,19 @@ fn onto(
     let began = Instant::now();
     let done = Arc::new(AtomicU64::new(0));
     let meter = Meter::start(global, done.clone(), archive.root.size, String::new);
-    let after = image::After { check: !options.no_verify, sync: true };
-    image::restore(reader, archive, device, image::Target::Overwrite, after, &done, &cancel::flag())?;
+    let after = image::After {
+        check: !options.no_verify,
+        sync: true,
+    };
+    image::restore(
+        reader,
+        archive,
+        device,
+        image::Target::Overwrite,
+        after,
+        &done,
+        &cancel::flag(),
+    )?;
     drop(meter);
     Ok(Report {
         snapshot: snapshot.id.to_string(),
@@ -356,14 +390,24 @@ impl Report {
         self.replaced += restored.replaced;
         self.verified += restored.verified;
         let renamed = restored.renamed.iter();
-        self.renamed.extend(renamed.map(|(path, new)| (name(path), String::from_utf8_lossy(new).into_owned())));
+        self.renamed
+            .extend(renamed.map(|(path, new)| (name(path), String::from_utf8_lossy(new).into_owned())));
         self.problem_count += restored.losses.total() + restored.not_found.len() as u64;
         let lost = |loss: &relight_pxar::fs::extract::Loss| {
-            let detail = if loss.detail.is_empty() { String::new() } else { format!(" ({})", loss.detail) };
+            let detail = if loss.detail.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", loss.detail)
+            };
             format!("{}: {}{detail}", name(&loss.path), loss.kind)
         };
         self.problems.extend(restored.losses.iter().map(lost));
-        self.problems.extend(restored.not_found.iter().map(|path| format!("{}: not in the snapshot", name(path))));
+        self.problems.extend(
+            restored
+                .not_found
+                .iter()
+                .map(|path| format!("{}: not in the snapshot", name(path))),
+        );
     }
 }
 
@@ -379,11 +423,17 @@ fn words(report: &Report, out: &mut String) {
         report.target
     ));
     if report.verified > 0 {
-        out.push_str(&format!("  {} files read back and found as they were written\n", report.verified));
+        out.push_str(&format!(
+            "  {} files read back and found as they were written\n",
+            report.verified
+        ));
     }
     for (count, what) in [
         (report.complete, "were complete already"),
-        (report.skipped, "left out because something exists under their name"),
+        (
+            report.skipped,
+            "left out because something exists under their name",
+        ),
         (report.replaced, "took the place of something else"),
         (report.renamed.len() as u64, "restored under another name"),
     ] {

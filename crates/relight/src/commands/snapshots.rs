@@ -46,11 +46,19 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open()?;
     let (snapshots, broken) = repository.snapshots()?;
     let marked = repository.marked()?;
-    let wanted = |snapshot: &Snapshot| options.workload.as_ref().is_none_or(|name| *name == snapshot.workload);
+    let wanted = |snapshot: &Snapshot| {
+        options
+            .workload
+            .as_ref()
+            .is_none_or(|name| *name == snapshot.workload)
+    };
     let mut rows = Vec::new();
     for snapshot in snapshots.into_iter().filter(wanted) {
-        let marks =
-            if marked.contains(&snapshot.id) { repository.marks(snapshot.id)? } else { Default::default() };
+        let marks = if marked.contains(&snapshot.id) {
+            repository.marks(snapshot.id)?
+        } else {
+            Default::default()
+        };
         rows.push(Row {
             short_id: snapshot.id.short(),
             size: snapshot.size(),
@@ -61,11 +69,21 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     }
     let unreadable = broken
         .into_iter()
-        .map(|(id, error)| Unreadable { id: id.to_string(), error: error.to_string() })
+        .map(|(id, error)| Unreadable {
+            id: id.to_string(),
+            error: error.to_string(),
+        })
         .collect();
-    let listing = Listing { snapshots: rows, unreadable };
+    let listing = Listing {
+        snapshots: rows,
+        unreadable,
+    };
     output::result(global, &listing, words);
-    Ok(if listing.unreadable.is_empty() { Exit::Done } else { Exit::Damage })
+    Ok(if listing.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Damage
+    })
 }
 
 fn words(listing: &Listing, out: &mut String) {
@@ -73,7 +91,9 @@ fn words(listing: &Listing, out: &mut String) {
         out.push_str("There is no snapshot yet; make one with `relight backup`.\n");
         return;
     }
-    let heading = ["ID", "TIME", "WORKLOAD", "SIZE", "ADDED", "REMARKS"].map(String::from).to_vec();
+    let heading = ["ID", "TIME", "WORKLOAD", "SIZE", "ADDED", "REMARKS"]
+        .map(String::from)
+        .to_vec();
     let row = |row: &Row| {
         let mut remarks = Vec::new();
         if row.protected {
@@ -95,7 +115,9 @@ fn words(listing: &Listing, out: &mut String) {
             remarks.join(", "),
         ]
     };
-    let rows: Vec<_> = std::iter::once(heading).chain(listing.snapshots.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(heading)
+        .chain(listing.snapshots.iter().map(row))
+        .collect();
     output::table(&rows, &[3, 4], out);
     for broken in &listing.unreadable {
         out.push_str(&format!("{}  cannot be read: {}\n", broken.id, broken.error));

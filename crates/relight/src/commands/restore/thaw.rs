@@ -42,14 +42,19 @@ pub(super) fn request(
     for item in wanted {
         needed.push(match item {
             Wanted::Whole(archive) => Needed::whole(archive.root),
-            Wanted::Tree(tree, selection) => {
-                Needed { root: tree.payload.root, ranges: files::payload_ranges(reader, tree, selection)? }
-            }
+            Wanted::Tree(tree, selection) => Needed {
+                root: tree.payload.root,
+                ranges: files::payload_ranges(reader, tree, selection)?,
+            },
         });
     }
     let keep = Duration::from_secs(u64::from(days) * 24 * 3600);
     let report = thaw::request(reader, &needed, keep, Control::quiet(&cancel::flag()))?;
-    Ok(Thawing { snapshot: snapshot.id.to_string(), days, report })
+    Ok(Thawing {
+        snapshot: snapshot.id.to_string(),
+        days,
+        report,
+    })
 }
 
 /// In words.
@@ -63,7 +68,10 @@ pub(super) fn words(thawing: &Thawing, out: &mut String) {
         report.in_progress
     ));
     if report.missing > 0 {
-        out.push_str(&format!("  {} are not there: run `relight verify`\n", report.missing));
+        out.push_str(&format!(
+            "  {} are not there: run `relight verify`\n",
+            report.missing
+        ));
     }
     if report.is_ready() {
         out.push_str("Everything can be read. Restore it without --thaw, or with --thaw and --to DIR.\n");
