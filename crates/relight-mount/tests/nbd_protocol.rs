@@ -437,10 +437,16 @@ fn whatever_a_client_sends_the_others_are_served() {
         }
         let _ = client.stream.write_all(&bytes);
         let _ = client.stream.shutdown(std::net::Shutdown::Write);
-        // It ends, and is not left hanging.
+        // It ends, and is not left hanging. A server that closes while bytes of ours are still unread resets the
+        // connection, which is as good an end as any.
         let mut sink = [0; 1 << 16];
-        while std::io::Read::read(&mut client.stream, &mut sink).expect("the server ends the connection") > 0
-        {
+        loop {
+            match std::io::Read::read(&mut client.stream, &mut sink) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(e) => panic!("the server ends the connection: {e}"),
+            }
         }
         if round % 20 == 0 {
             assert!(good.read(round, 5000) == served.content[round as usize..round as usize + 5000]);
