@@ -1,0 +1,1 @@
+//! The Proxmox Backup protocol and formats, as a server and as a client.

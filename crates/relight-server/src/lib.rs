@@ -1,0 +1,1 @@
+//! The server: configuration, state, access, audit and listeners.
