@@ -1,1 +1,3 @@
 //! The Proxmox Backup protocol and formats, as a server and as a client.
+
+pub mod formats;

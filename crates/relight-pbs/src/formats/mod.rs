@@ -1,0 +1,5 @@
+//! The formats of the Proxmox Backup protocol, read and written without any I/O of their own. Whatever is read may come
+//! from a hostile client: lengths are limited before anything is allocated for them.
+
+pub mod ids;
+pub mod upid;
