@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::control::{Control, Unit};
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, SnapshotId};
-use crate::read::{ChunkReader, PieceStream};
+use crate::read::{ChunkReader, Form, PieceStream};
 use crate::repository::Repository;
 use crate::session::{ArchiveWriter, Session};
 use crate::snapshot::{Archive, Snapshot, SnapshotSpec};
@@ -93,7 +93,8 @@ pub fn copy(
     });
     let total = order.iter().map(|snapshot| snapshot.size()).sum();
     control.progress.begin("copying", Unit::Bytes, total);
-    let reader = Arc::new(ChunkReader::new(source.clone())?);
+    // What is compressed stays as it is, and what clients encrypted can be copied without their keys.
+    let reader = Arc::new(ChunkReader::in_form(source.clone(), Form::Stored)?);
     for snapshot in order {
         if control.is_cancelled() {
             report.cancelled = true;
@@ -193,14 +194,14 @@ impl Job<'_> {
         };
         for item in PieceStream::of(self.reader, Box::new(pieces)) {
             self.control.check()?;
-            let (_, content) = item?;
+            let (_, stored) = item?;
             let piece = planned
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner())
                 .pop_front()
                 .ok_or_else(|| RepoError::damaged("chunk list", "it changed while it was read"))?;
-            match content {
-                Some(content) => writer.push_chunk(Arc::unwrap_or_clone(content))?,
+            match stored {
+                Some(stored) => writer.push_stored(piece.id, piece.length, Arc::unwrap_or_clone(stored))?,
                 None if piece.id == ChunkId::ZEROS => writer.push_zeros(piece.length)?,
                 None => self.push_known(&mut writer, &piece)?,
             }
@@ -214,7 +215,7 @@ impl Job<'_> {
             return Ok(());
         }
         // Condemned since it was looked up.
-        writer.push_chunk(self.reader.read(&piece.id)?)
+        writer.push_stored(piece.id, piece.length, self.reader.read(&piece.id)?)
     }
 }
 

@@ -71,6 +71,12 @@ pub enum RepoError {
         /// Where it was read.
         pack: PackId,
     },
+    /// The content was encrypted by the client that saved it; the repository never had its key.
+    #[error("chunk {0} was encrypted by the client that saved it: restore it with that client and its key")]
+    ClientSealed(ChunkId),
+    /// What was to be stored as a chunk is not what it is said to be.
+    #[error("chunk {0} was not stored: it is not what its identity says")]
+    ChunkMismatch(ChunkId),
     /// A chunk was larger than a pack can take.
     #[error("a chunk of {size} bytes is larger than the {limit} bytes that one may have")]
     ChunkTooLarge {

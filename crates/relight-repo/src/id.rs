@@ -90,6 +90,22 @@ impl ChunkId {
     }
 }
 
+/// What the identity of a client-sealed chunk is made with.
+const CLIENT_SEALED: &[u8] = b"relight client-sealed v1\0";
+
+impl ChunkId {
+    /// Identity of a chunk that its client encrypted, which is known by the digest that the client gave: SHA-512/256,
+    /// so that no content of a plain chunk can be made to have the same identity.
+    pub fn of_client_sealed(digest: &[u8; 32]) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA512_256);
+        context.update(CLIENT_SEALED);
+        context.update(digest);
+        let mut id = [0; 32];
+        id.copy_from_slice(context.finish().as_ref());
+        Self(id)
+    }
+}
+
 /// Random bytes for a name, from the operating system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], RepoError> {
     let mut bytes = [0; N];

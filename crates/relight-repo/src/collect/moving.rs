@@ -15,7 +15,7 @@ use crate::id::{ChunkId, PackId, SegmentId};
 use crate::index::segment::MAX_ENTRIES;
 use crate::index::{PackLine, Segment};
 use crate::pack::codec::Decoder;
-use crate::pack::format::{MAX_CHUNK, TAG};
+use crate::pack::format::TAG;
 use crate::pack::reader::PackOpener;
 use crate::pack::{self, PackBuffer, PackBuilder, PackKind, Record};
 use crate::storage::{PutOptions, StorageError};
@@ -289,7 +289,7 @@ impl Filler<'_> {
                 let from = (u64::from(record.offset) - start) as usize;
                 let part = &mut sealed[from..from + record.stored as usize];
                 // Opens in place and checks the digest: what is copied is what it should be.
-                opener.content(record, part, &mut self.decoder, &mut self.scratch)?;
+                opener.check(record, part, &mut self.decoder, &mut self.scratch)?;
                 self.append(line.kind, record, &part[..part.len() - TAG])?;
             }
             self.sealed = sealed;
@@ -310,7 +310,7 @@ impl Filler<'_> {
                     self.store(open)?;
                 }
                 let buffer = self.buffers.pop();
-                let buffer = buffer.unwrap_or_else(|| PackBuffer::new((full + SPARE).max(MAX_CHUNK)));
+                let buffer = buffer.unwrap_or_else(|| PackBuffer::new(full + SPARE));
                 PackBuilder::new(kind, repository.id(), repository.keys().current(), buffer)?
             }
         };

@@ -2,8 +2,8 @@
 
 use relight_keys::{DataKey, PackCipher, RepositoryId};
 
-use super::codec::Encoder;
-use super::format::{self, HEADER, Header, MAX_CHUNK, PackKind, Record, TAG, TRAILER, Trailer};
+use super::codec::{Codec, Encoder};
+use super::format::{self, CLIENT_EXTRA, HEADER, Header, MAX_CHUNK, PackKind, Record, TAG, TRAILER, Trailer};
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
 
@@ -13,7 +13,7 @@ pub struct PackBuffer(Box<[u8]>);
 impl PackBuffer {
     /// Memory for a pack of up to `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
-        Self(vec![0; capacity.max(HEADER + MAX_CHUNK + TAG)].into_boxed_slice())
+        Self(vec![0; capacity.max(HEADER + MAX_CHUNK + CLIENT_EXTRA + TAG)].into_boxed_slice())
     }
 }
 
@@ -118,6 +118,21 @@ impl PackBuilder {
             raw: raw.len() as u32,
             codec,
         }))
+    }
+
+    /// Appends what a client encrypted: the digest it gave and its blob. [`Self::fits`] must have said yes to both.
+    pub fn append_client_sealed(&mut self, id: ChunkId, raw: u32, digest: &[u8; 32], blob: &[u8]) -> Record {
+        let length = digest.len() + blob.len();
+        let room = &mut self.buffer.0[self.used..self.used + length];
+        room[..digest.len()].copy_from_slice(digest);
+        room[digest.len()..].copy_from_slice(blob);
+        self.seal(Record {
+            id,
+            offset: self.used as u32,
+            stored: (length + TAG) as u32,
+            raw,
+            codec: Codec::ClientSealed,
+        })
     }
 
     /// Appends a chunk that is compressed already: `payload` as it was in another pack, without its tag.

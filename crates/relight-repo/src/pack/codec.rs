@@ -29,6 +29,9 @@ pub enum Codec {
     Plain = 0,
     /// One zstd frame.
     Zstd = 1,
+    /// Encrypted by the client that saved it, and kept as it came: the digest that the client gave (32 bytes), then
+    /// its blob. Only that client's key opens it.
+    ClientSealed = 2,
 }
 
 impl Codec {
@@ -37,6 +40,7 @@ impl Codec {
         match number {
             0 => Some(Self::Plain),
             1 => Some(Self::Zstd),
+            2 => Some(Self::ClientSealed),
             _ => None,
         }
     }
@@ -141,7 +145,7 @@ impl Decoder {
                 raw.copy_from_slice(stored);
                 true
             }
-            Codec::Plain => false,
+            Codec::Plain | Codec::ClientSealed => false,
             Codec::Zstd => self
                 .zstd
                 .decompress_to_buffer(stored, raw)

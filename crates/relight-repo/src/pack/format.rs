@@ -22,6 +22,9 @@ pub const ENTRY: usize = 44;
 pub const TAG: usize = 16;
 /// The largest chunk. The Proxmox formats allow 16 MiB.
 pub const MAX_CHUNK: usize = 16 << 20;
+/// How much longer than its content a record may be before it is sealed: a client's own header (44 bytes) and the digest
+/// it gave (32 bytes).
+pub const CLIENT_EXTRA: usize = 76;
 /// The largest pack that is written or read.
 pub const MAX_PACK: u64 = 256 << 20;
 /// Where the table of contents is sealed: no record can start there.
@@ -185,7 +188,10 @@ pub fn decode_toc(bytes: &[u8], end: u64, what: &str) -> Result<Vec<Record>> {
         let number = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
         let (raw, stored) = (number(32), number(36));
         let codec = Codec::from_number(entry[40]).ok_or_else(|| damaged("it uses an unknown codec"))?;
-        if raw as usize > MAX_CHUNK || (stored as usize) < TAG || stored as usize > MAX_CHUNK + TAG {
+        if raw as usize > MAX_CHUNK
+            || (stored as usize) < TAG
+            || stored as usize > MAX_CHUNK + CLIENT_EXTRA + TAG
+        {
             return Err(damaged("its table of contents has an impossible length"));
         }
         let start = u32::try_from(offset).map_err(|_| damaged("it is too large"))?;

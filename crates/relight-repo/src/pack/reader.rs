@@ -6,6 +6,7 @@ use super::codec::{Codec, Decoder};
 use super::format::{self, HEADER, Header, MAX_PACK, PackKind, Record, TRAILER, Trailer};
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
+use crate::read::{Form, Stored};
 use crate::storage::Storage;
 
 /// Opens the records of one pack.
@@ -44,7 +45,25 @@ impl PackOpener {
         }
     }
 
+    /// Opens a record and checks that it is the chunk it should be: its content by its digest, what a client encrypted by
+    /// the digest that the client gave. What was sealed then lies in `sealed`, without the last [`format::TAG`] bytes.
+    pub fn check(
+        &self,
+        record: &Record,
+        sealed: &mut [u8],
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        match self.content(record, sealed, decoder, scratch) {
+            Ok(_) | Err(RepoError::ClientSealed(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a record, expands it if need be into `scratch`, and checks that it is the chunk it should be.
+    ///
+    /// # Errors
+    /// [`RepoError::ClientSealed`] if it is, but a client encrypted it.
     pub fn content<'a>(
         &self,
         record: &Record,
@@ -55,6 +74,14 @@ impl PackOpener {
         let length = record.raw as usize;
         let payload = self.open(record, sealed)?;
         let raw = match record.codec {
+            Codec::ClientSealed => {
+                let digest = payload.first_chunk().ok_or_else(|| self.corrupt(record.id))?;
+                return Err(if ChunkId::of_client_sealed(digest) == record.id {
+                    RepoError::ClientSealed(record.id)
+                } else {
+                    self.corrupt(record.id)
+                });
+            }
             Codec::Plain if payload.len() == length => payload,
             codec => {
                 if scratch.len() < length {
@@ -70,6 +97,24 @@ impl PackOpener {
             return Err(self.corrupt(record.id));
         }
         Ok(raw)
+    }
+
+    /// The chunk in the form that is asked for.
+    pub(crate) fn give<'a>(
+        &self,
+        record: &Record,
+        sealed: &'a mut [u8],
+        decoder: &mut Decoder,
+        scratch: &'a mut Vec<u8>,
+        form: Form,
+    ) -> Result<&'a [u8]> {
+        match form {
+            Form::Content => return self.content(record, sealed, decoder, scratch),
+            Form::Stored => self.check(record, sealed, decoder, scratch)?,
+            Form::Sealed => drop(self.open(record, sealed)?),
+        }
+        let length = Stored::complete(record, sealed, record.stored as usize - format::TAG);
+        Ok(&sealed[..length])
     }
 
     fn corrupt(&self, chunk: ChunkId) -> RepoError {

@@ -120,7 +120,7 @@ impl ChunkCache {
             };
             break shared.read(piece)?;
         };
-        check_length(piece, &content)?;
+        check_length(shared.reader.form(), piece, &content)?;
         Ok(content)
     }
 

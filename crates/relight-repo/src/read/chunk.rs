@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use super::stored::Form;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Located, PackLine};
@@ -21,6 +22,7 @@ const REFRESHED: u32 = 2;
 /// Reads chunks of one repository. Can be used by many threads.
 pub struct ChunkReader {
     repository: Arc<Repository>,
+    form: Form,
     openers: Mutex<HashMap<PackId, Arc<PackOpener>>>,
     decoders: Mutex<Vec<Decoder>>,
     nodes: Mutex<NodeCache>,
@@ -35,8 +37,14 @@ struct NodeCache {
 impl ChunkReader {
     /// A reader.
     pub fn new(repository: Arc<Repository>) -> Result<Self> {
+        Self::in_form(repository, Form::Content)
+    }
+
+    /// A reader that gives chunks in this form; so does all that reads through it. Lists are lists in any form.
+    pub fn in_form(repository: Arc<Repository>, form: Form) -> Result<Self> {
         Ok(Self {
             repository,
+            form,
             openers: Mutex::default(),
             decoders: Mutex::default(),
             nodes: Mutex::default(),
@@ -46,6 +54,11 @@ impl ChunkReader {
     /// The repository.
     pub fn repository(&self) -> &Arc<Repository> {
         &self.repository
+    }
+
+    /// The form in which it gives chunks.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Where a chunk can be read, the best place first. Looks again at what is in storage before it gives up.
@@ -67,12 +80,22 @@ impl ChunkReader {
 
     /// Reads a chunk and checks it. If one place fails, the others are tried.
     pub fn read(&self, id: &ChunkId) -> Result<Vec<u8>> {
+        self.read_in(id, self.form)
+    }
+
+    /// Reads a chunk as it is stored, to be read with [`super::Stored::parse`], and checks it.
+    pub fn read_stored(&self, id: &ChunkId) -> Result<Vec<u8>> {
+        self.read_in(id, Form::Stored)
+    }
+
+    fn read_in(&self, id: &ChunkId, form: Form) -> Result<Vec<u8>> {
         let mut refreshed = 0;
         let mut first_error = None;
         loop {
             for place in self.locate(id)? {
-                match self.read_at(&place) {
+                match self.read_at_in(&place, form) {
                     Ok(content) => return Ok(content),
+                    Err(error @ RepoError::ClientSealed(_)) => return Err(error),
                     Err(error) => first_error.get_or_insert(error),
                 };
             }
@@ -85,23 +108,31 @@ impl ChunkReader {
         }
     }
 
-    /// Reads a chunk at one place.
+    /// Reads the content of a chunk at one place.
     pub fn read_at(&self, place: &Located) -> Result<Vec<u8>> {
+        self.read_at_in(place, Form::Content)
+    }
+
+    fn read_at_in(&self, place: &Located, form: Form) -> Result<Vec<u8>> {
         let mut sealed = vec![0; place.record.stored as usize];
         let key = place.pack.kind.key(place.pack.id);
         self.repository
             .storage()
             .get_range(&key, u64::from(place.record.offset), &mut sealed)?;
-        self.open(place, &mut sealed)
+        self.open_in(place, &mut sealed, form)
     }
 
     /// Opens the sealed bytes of a chunk and checks its content.
     pub fn open(&self, place: &Located, sealed: &mut [u8]) -> Result<Vec<u8>> {
+        self.open_in(place, sealed, Form::Content)
+    }
+
+    fn open_in(&self, place: &Located, sealed: &mut [u8], form: Form) -> Result<Vec<u8>> {
         let opener = self.opener(&place.pack)?;
         let mut decoder = self.decoder()?;
         let mut scratch = Vec::new();
         let content = opener
-            .content(&place.record, sealed, &mut decoder, &mut scratch)
+            .give(&place.record, sealed, &mut decoder, &mut scratch, form)
             .map(<[u8]>::to_vec);
         self.give_back(decoder);
         content
@@ -157,7 +188,7 @@ impl NodeSource for ChunkReader {
         if let Some(node) = lock().nodes.get(&id).filter(|node| node.level == level) {
             return Ok(node.clone());
         }
-        let node = Arc::new(Node::decode(id, &self.read(&id)?, level)?);
+        let node = Arc::new(Node::decode(id, &self.read_in(&id, Form::Content)?, level)?);
         let mut cache = lock();
         if cache.nodes.insert(id, node.clone()).is_none() {
             cache.order.push_back(id);

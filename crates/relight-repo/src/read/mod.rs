@@ -6,10 +6,12 @@ mod plan;
 mod random;
 mod scan;
 mod spare;
+mod stored;
 mod stream;
 
 pub use cache::ChunkCache;
 pub use chunk::ChunkReader;
 pub use random::ArchiveReader;
 pub use scan::{Scan, scan};
+pub use stored::{Form, Stored};
 pub use stream::{Content, PieceStream};

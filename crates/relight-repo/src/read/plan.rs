@@ -100,7 +100,9 @@ impl Fetch {
             let from = (u64::from(record.offset) - self.start) as usize;
             let part = &mut sealed[from..from + record.stored as usize];
             let content = match &got {
-                Ok(()) => opener.content(record, part, decoder, &mut buffers.scratch).ok(),
+                Ok(()) => opener
+                    .give(record, part, decoder, &mut buffers.scratch, reader.form())
+                    .ok(),
                 Err(_) => None,
             };
             match content {

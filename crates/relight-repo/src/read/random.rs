@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::cache::ChunkCache;
 use super::chunk::ChunkReader;
+use super::stored::Form;
 use super::stream::Content;
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
@@ -81,6 +82,10 @@ impl ArchiveReader {
 
     /// Fills `buffer` from `offset`; fails if the archive ends before.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        if self.cache.reader().form() != Form::Content {
+            let why = "its reader gives chunks as they are stored, not bytes";
+            return Err(RepoError::Source(std::io::Error::other(why)));
+        }
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.root.size) {
             return Err(RepoError::Source(std::io::ErrorKind::UnexpectedEof.into()));

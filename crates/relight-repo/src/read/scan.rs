@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::chunk::ChunkReader;
 use super::plan::{Buffers, plan};
+use super::stored::{Form, Stored};
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
 use crate::tree::{Piece, Root, TreeReader};
@@ -15,7 +16,7 @@ const BATCH: u64 = 64 << 20;
 /// What a piece holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Scan<'a> {
-    /// This content.
+    /// This content, in the form in which the reader gives it.
     Data(&'a [u8]),
     /// As many zeros as the piece is long.
     Zeros,
@@ -53,7 +54,7 @@ pub fn scan(
                         }
                         fetch.run(reader, &mut decoder, &mut buffers, |numbers, content| {
                             for &number in numbers {
-                                check_length(&pieces[number], content)?;
+                                check_length(reader.form(), &pieces[number], content)?;
                                 take(pieces[number], Scan::Data(content))?;
                             }
                             Ok(())
@@ -110,15 +111,17 @@ pub fn scan(
 }
 
 /// A list that names a chunk of another length is damaged, however good the chunk is.
-pub(super) fn check_length(piece: &Piece, content: &[u8]) -> Result<()> {
-    if content.len() as u64 == piece.length {
+pub(super) fn check_length(form: Form, piece: &Piece, given: &[u8]) -> Result<()> {
+    let length = match form {
+        Form::Content => given.len() as u64,
+        Form::Stored | Form::Sealed => u64::from(Stored::parse(given)?.raw),
+    };
+    if length == piece.length {
         return Ok(());
     }
     let why = format!(
-        "it says that chunk {} has {} bytes, but it has {}",
-        piece.id,
-        piece.length,
-        content.len()
+        "it says that chunk {} has {} bytes, but it has {length}",
+        piece.id, piece.length
     );
     Err(RepoError::damaged("chunk list", why))
 }

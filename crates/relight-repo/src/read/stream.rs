@@ -96,7 +96,7 @@ impl PieceStream {
             return Ok(Some((piece, None)));
         }
         let content = reader.read(&piece.id)?;
-        check_length(&piece, &content)?;
+        check_length(reader.form(), &piece, &content)?;
         Ok(Some((piece, Some(Arc::new(content)))))
     }
 
@@ -215,7 +215,7 @@ fn fetch_all(reader: &ChunkReader, queue: &Receiver<(Arc<Batch>, Fetch)>) {
             };
             fetch.run(reader, decoder, &mut buffers, |numbers, content| {
                 for &number in numbers {
-                    check_length(&batch.pieces[number], content)?;
+                    check_length(reader.form(), &batch.pieces[number], content)?;
                 }
                 let content = Arc::new(content.to_vec());
                 batch.fill(numbers, &|| Ok(content.clone()));

@@ -14,7 +14,7 @@ use crate::index::{PackLine, PackState};
 use crate::pack::codec::Decoder;
 use crate::pack::reader::{PackOpener, parse_toc};
 use crate::parity::{self, Rebuilt};
-use crate::read::ChunkReader;
+use crate::read::{ChunkReader, Stored};
 use crate::repository::Repository;
 use crate::session::Session;
 use crate::verify::survey::{Candidate, Survey};
@@ -163,7 +163,7 @@ fn check(repository: &Repository, line: &PackLine, bytes: &[u8]) -> Result<()> {
         let mut sealed = sealed
             .ok_or_else(|| RepoError::damaged(what(), "it was cut short"))?
             .to_vec();
-        opener.content(record, &mut sealed, &mut decoder, &mut scratch)?;
+        opener.check(record, &mut sealed, &mut decoder, &mut scratch)?;
     }
     Ok(())
 }
@@ -253,8 +253,8 @@ fn fetch(
         control.progress.advance(1);
         let found = sources.iter().find_map(|source| {
             let place = *source.repository().index().readable(chunk).first()?;
-            match source.read(chunk) {
-                Ok(content) => Some((place.pack.kind, content)),
+            match source.read_stored(chunk) {
+                Ok(stored) => Some((place.pack.kind, stored)),
                 Err(error) => {
                     let location = source.repository().storage().location();
                     errors.insert(format!("{location}: {error}"));
@@ -263,10 +263,11 @@ fn fetch(
             }
         });
         match found {
-            Some((kind, content)) => {
-                session.keep_chunk(kind, &content)?;
+            Some((kind, stored)) => {
+                let stored = Stored::parse(&stored)?;
+                session.put_chunk(kind, *chunk, stored.encoded()?)?;
                 report.fetched_chunks += 1;
-                report.fetched_bytes += content.len() as u64;
+                report.fetched_bytes += u64::from(stored.raw);
             }
             None => drop(hopeless.insert(*chunk)),
         }

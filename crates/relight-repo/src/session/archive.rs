@@ -11,6 +11,7 @@ use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
 use crate::pack::PackKind;
 use crate::pack::format::MAX_CHUNK;
+use crate::read::Stored;
 use crate::snapshot::{Archive, ArchiveKind};
 use crate::tree::{Root, TreeWriter};
 
@@ -196,6 +197,19 @@ impl ArchiveWriter {
         self.cut()?;
         self.position += content.len() as u64;
         self.submit(content.len(), Content::Buffer(content))
+    }
+
+    /// Appends a chunk of `length` bytes in its stored form, as a reader of [`crate::read::Form::Stored`] gave it: what
+    /// is compressed stays as it is, what a client encrypted is kept.
+    pub fn push_stored(&mut self, id: ChunkId, length: u64, stored: Vec<u8>) -> Result<()> {
+        let form = Stored::parse(&stored)?;
+        form.encoded()?.check(id)?;
+        if u64::from(form.raw) != length {
+            return Err(RepoError::ChunkMismatch(id));
+        }
+        self.cut()?;
+        self.position += length;
+        self.submit(form.raw as usize, Content::Stored(id, stored))
     }
 
     /// Appends `length` zeros. Nothing is read, hashed or stored for them.

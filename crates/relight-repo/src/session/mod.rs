@@ -3,6 +3,7 @@
 
 pub(crate) mod announce;
 mod archive;
+mod encoded;
 mod pipeline;
 mod pool;
 
@@ -14,13 +15,15 @@ use jiff::Timestamp;
 use relight_keys::ObjectKind;
 
 pub use archive::{ArchiveWriter, IMAGE_CHUNK};
+pub use encoded::Encoded;
+pub use pipeline::is_zero;
 
 use crate::cdc::GearTable;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::PackState;
 use crate::pack::PackKind;
-use crate::read::ChunkReader;
+use crate::read::{ChunkReader, Stored};
 use crate::repository::Repository;
 use crate::sealed;
 use crate::snapshot::{Archive, ArchiveKind, Figures, Snapshot, SnapshotSpec};
@@ -81,10 +84,28 @@ impl Session {
         self.pipeline.figures()
     }
 
-    /// Sees to it that a chunk with this content is in the repository, on behalf of snapshots that need it already.
-    pub(crate) fn keep_chunk(&self, kind: PackKind, content: &[u8]) -> Result<ChunkId> {
+    /// Sees to it that a chunk is in the repository; false if it was already, in good order. Many threads may do so at
+    /// once: each works by itself, into a pack of its own. An archive takes the chunk up with
+    /// [`ArchiveWriter::push_known`]. The chunk of zeros needs no storing.
+    ///
+    /// The caller answers for the identity: `id` is the SHA-256 of the content, of which it has made sure, or, of what a
+    /// client encrypted, [`ChunkId::of_client_sealed`] (which is checked).
+    ///
+    /// # Errors
+    /// [`RepoError::ChunkTooLarge`] and [`RepoError::ChunkMismatch`], after which the session can go on; any other ends
+    /// it.
+    pub fn put_chunk(&self, kind: PackKind, id: ChunkId, encoded: Encoded<'_>) -> Result<bool> {
+        encoded.check(id)?;
         self.pipeline.check()?;
-        self.pipeline.place(kind, content)
+        if id == ChunkId::ZEROS {
+            return Ok(false);
+        }
+        self.pipeline
+            .place_encoded(kind, id, encoded)
+            .inspect_err(|error| {
+                // The chunk, and others of the same pack, were announced and are not there.
+                self.pipeline.fail(RepoError::Stopped(error.to_string()));
+            })
     }
 
     /// Stores what was written so far, so that the next session finds it, without a snapshot.
@@ -193,7 +214,9 @@ impl Session {
         }
         if !self.pipeline.is_known(&id) {
             let kind = if level > 0 { PackKind::Metadata } else { kind };
-            self.pipeline.place(kind, &reader.read(&id)?)?;
+            let stored = reader.read_stored(&id)?;
+            self.pipeline
+                .place_encoded(kind, id, Stored::parse(&stored)?.encoded()?)?;
         }
         if level > 0 {
             use crate::tree::NodeSource;

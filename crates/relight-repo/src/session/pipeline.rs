@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::announce::Pulse;
 use super::archive::Progress;
+use super::encoded::Encoded;
 use super::pool::Pool;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SegmentId};
@@ -20,6 +21,7 @@ use crate::index::Segment;
 use crate::index::segment::MAX_ENTRIES;
 use crate::pack::codec::Encoder;
 use crate::pack::{FinishedPack, PackBuffer, PackBuilder, PackKind};
+use crate::read::Stored;
 use crate::repository::Repository;
 use crate::snapshot::Figures;
 use crate::storage::PutOptions;
@@ -45,6 +47,8 @@ pub(crate) enum Content {
     Buffer(Vec<u8>),
     /// The worker reads it: several at once keep a disk busy.
     Read(ReadChunk),
+    /// The stored form of this chunk, as a reader gave it.
+    Stored(ChunkId, Vec<u8>),
 }
 
 /// One chunk on its way.
@@ -209,6 +213,11 @@ impl Pipeline {
                 read(&mut buffer[..length]).map_err(RepoError::Source)?;
                 buffer
             }
+            Content::Stored(id, bytes) => {
+                let encoded = Stored::parse(&bytes)?.encoded()?;
+                self.place_encoded(archive.pack_kind(), id, encoded)?;
+                return archive.complete(self, sequence, length as u64, id);
+            }
         };
         let data = &buffer[..length];
         let id = if is_zero(data) {
@@ -235,11 +244,24 @@ impl Pipeline {
             self.counters.known_chunks.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
+        self.count_new(data.len());
+        self.append(kind, id, Encoded::Plain(data))
+    }
+
+    /// Sees to it that this chunk, which was encoded before, is in the repository. False if it was already.
+    pub fn place_encoded(&self, kind: PackKind, id: ChunkId, encoded: Encoded<'_>) -> Result<bool> {
+        if self.is_known(&id) || !lock(self.shard(&id)).insert(id) {
+            self.counters.known_chunks.fetch_add(1, Ordering::Relaxed);
+            return Ok(false);
+        }
+        self.count_new(encoded.raw() as usize);
+        self.append(kind, id, encoded)?;
+        Ok(true)
+    }
+
+    fn count_new(&self, raw: usize) {
         self.counters.new_chunks.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .added
-            .fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.append(kind, id, data)
+        self.counters.added.fetch_add(raw as u64, Ordering::Relaxed);
     }
 
     /// Whether a snapshot may refer to the chunk without its content being stored again.
@@ -260,14 +282,14 @@ impl Pipeline {
         &self.under_way[usize::from(id.0[0]) % SHARDS]
     }
 
-    fn append(&self, kind: PackKind, id: ChunkId, data: &[u8]) -> Result<()> {
+    fn append(&self, kind: PackKind, id: ChunkId, encoded: Encoded<'_>) -> Result<()> {
         let (slot, full) = match kind {
             PackKind::Data => (&self.open[0], self.repository.options().data_pack),
             PackKind::Metadata => (&self.open[1], self.repository.options().metadata_pack),
         };
         let taken = lock(slot).pop();
         let mut open = match taken {
-            Some(open) if open.builder.fits(data.len()) => open,
+            Some(open) if open.builder.fits(encoded.payload()) => open,
             other => {
                 if let Some(full) = other {
                     self.send(full.builder.finish())?;
@@ -275,7 +297,7 @@ impl Pipeline {
                 self.new_pack(kind)?
             }
         };
-        let record = open.builder.append(id, data, &mut open.encoder)?;
+        let record = encoded.append(id, &mut open.builder, &mut open.encoder)?;
         self.counters
             .stored
             .fetch_add(u64::from(record.stored), Ordering::Relaxed);
@@ -426,7 +448,7 @@ impl Threads {
 }
 
 /// Whether there is nothing but zeros. Looks at the ends first, which tells for nearly everything.
-fn is_zero(data: &[u8]) -> bool {
+pub fn is_zero(data: &[u8]) -> bool {
     let (Some(first), Some(last)) = (data.first(), data.last()) else {
         return true;
     };
