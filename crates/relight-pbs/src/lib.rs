@@ -1,3 +1,5 @@
 //! The Proxmox Backup protocol and formats, as a server and as a client.
 
+pub mod access;
 pub mod formats;
+pub mod service;

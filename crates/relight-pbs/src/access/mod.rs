@@ -1,0 +1,86 @@
+//! Who may do what: the values of the permission model, and the trait by which the service asks whoever keeps users,
+//! tokens and rules. Nothing here knows how they are kept.
+
+mod auth_id;
+mod privileges;
+mod role;
+mod rules;
+
+use std::net::SocketAddr;
+
+pub use auth_id::{AuthId, AuthIdError, UserId};
+pub use privileges::Privileges;
+pub use role::Role;
+pub use rules::{AclPath, AclPathError, Rule, granted};
+
+/// What a request brings along to say who sends it, as its head has it.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// Value of the `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// Values of the `Cookie` headers, joined by `; `.
+    pub cookie: Option<&'a str>,
+    /// Value of the `CSRFPreventionToken` header.
+    pub csrf: Option<&'a str>,
+    /// Whether the request may change something, so that a cookie must come with a CSRF token.
+    pub changing: bool,
+    /// Where it comes from.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Why a request is not known to come from anybody. One answer for all reasons, so that it tells no stranger which
+/// users there are; the reason goes to the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
+pub struct Unauthenticated {
+    /// What was wrong, for the operator's eyes.
+    pub reason: String,
+}
+
+impl Unauthenticated {
+    /// With its reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A denied or changing request, to be kept.
+#[derive(Debug, Clone)]
+pub struct AuditEvent<'a> {
+    /// Who, if that was known.
+    pub who: Option<&'a AuthId>,
+    /// From where.
+    pub peer: Option<SocketAddr>,
+    /// What was asked: method and path, such as `DELETE /admin/datastore/main/snapshots`.
+    pub what: &'a str,
+    /// Its parameters, without secrets; at most a few hundred bytes.
+    pub parameters: &'a str,
+    /// The status it was answered with.
+    pub status: u16,
+    /// Why it was denied or failed; empty if it was done.
+    pub message: &'a str,
+}
+
+/// What the service asks about access. Called from asynchronous code: it must answer without waiting for long
+/// (a look-up in memory or in a local database).
+pub trait Access: Send + Sync + 'static {
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// None or wrong credentials, an expired ticket, a disabled user.
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Result<AuthId, Unauthenticated>;
+
+    /// What somebody may do at a path such as `/datastore/main/lab`; a token never more than its user.
+    fn privileges(&self, who: &AuthId, path: &str) -> Privileges;
+
+    /// Whether there is such a user or token, so that it can own something.
+    fn exists(&self, who: &AuthId) -> bool;
+
+    /// Whether somebody has some of the privileges at a path or anywhere under it.
+    fn has_below(&self, who: &AuthId, path: &str, some: Privileges) -> bool;
+
+    /// Keeps the record of a request.
+    fn audit(&self, event: &AuditEvent<'_>);
+}
