@@ -63,6 +63,8 @@ impl ObjectKind {
     pub const SETTINGS: Self = Self(8);
     /// A pack's table of contents.
     pub const PACK_CONTENTS: Self = Self(9);
+    /// What is kept about a group of snapshots or a namespace.
+    pub const GROUP: Self = Self(10);
 }
 
 /// A sealed object could not be made or opened.

@@ -13,11 +13,12 @@ use serde::Serialize;
 
 use crate::control::{Control, Unit};
 use crate::error::{RepoError, Result};
+use crate::group;
 use crate::id::{ChunkId, SnapshotId};
 use crate::read::{ChunkReader, Form, PieceStream};
 use crate::repository::Repository;
 use crate::session::{ArchiveWriter, Session};
-use crate::snapshot::{Archive, Snapshot, SnapshotSpec};
+use crate::snapshot::{Archive, Marks, Snapshot, SnapshotSpec};
 use crate::storage::StorageError;
 use crate::tree::{Piece, Root, TreeReader};
 
@@ -125,6 +126,8 @@ pub fn copy(
             Err(error) => return Err(error),
         }
     }
+    let is_copied = |snapshot: &&Snapshot| there.contains_key(&origin(source, snapshot));
+    group::copy(source, target, snapshots.iter().filter(is_copied))?;
     Ok(report)
 }
 
@@ -174,9 +177,16 @@ impl Job<'_> {
             retain_until: snapshot.retain_until,
         };
         let copy = session.publish(spec, archives)?;
-        let marks = source.marks(snapshot.id)?;
-        if marks != crate::snapshot::Marks::default() {
+        // Nobody has verified the copy yet.
+        let marks = Marks {
+            verification: None,
+            ..source.marks(snapshot.id)?
+        };
+        if marks != Marks::default() {
             self.target.set_marks(copy.id, &marks)?;
+        }
+        if let Some(log) = source.log(snapshot.id)? {
+            self.target.add_log(copy.id, &log)?;
         }
         Ok(copy)
     }

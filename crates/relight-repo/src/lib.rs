@@ -8,6 +8,9 @@ mod condemned;
 pub mod control;
 pub mod copy;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+pub mod group;
 pub mod id;
 pub mod index;
 pub mod keyring;

@@ -12,7 +12,7 @@ use crate::condemned;
 use crate::error::{RepoError, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{Index, PackState};
-use crate::sealed::Vault;
+use crate::sealed::{self, Vault};
 use crate::settings::{self, Descriptor, Settings};
 use crate::snapshot::{self, Marks, Snapshot};
 use crate::storage::{PutOptions, Storage};
@@ -264,6 +264,43 @@ impl Repository {
             .put_json(ObjectKind::SNAPSHOT, &format!("{}{id}", snapshot::MARKS), marks)
     }
 
+    /// The log that came after the snapshot was published, if one did.
+    pub fn log(&self, id: SnapshotId) -> Result<Option<Vec<u8>>> {
+        let log = self
+            .vault()
+            .get(ObjectKind::SNAPSHOT, &format!("{}{id}", snapshot::LOGS));
+        match log {
+            Ok(log) => Ok(Some(log)),
+            Err(RepoError::Storage(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshots that have a log.
+    pub fn logged(&self) -> Result<std::collections::HashSet<SnapshotId>> {
+        let listed = self.storage.list(snapshot::LOGS)?;
+        let name = |key: &str| key.strip_prefix(snapshot::LOGS)?.parse().ok();
+        Ok(listed.iter().filter_map(|object| name(&object.key)).collect())
+    }
+
+    /// Adds a log to a snapshot; false if it has one already, which stays.
+    pub fn add_log(&self, id: SnapshotId, log: &[u8]) -> Result<bool> {
+        self.snapshot(id)?;
+        if log.len() > snapshot::MAX_LOG {
+            return Err(RepoError::ChunkTooLarge {
+                size: log.len(),
+                limit: snapshot::MAX_LOG,
+            });
+        }
+        let key = format!("{}{id}", snapshot::LOGS);
+        let sealed = sealed::seal(self.keys.current(), self.id(), ObjectKind::SNAPSHOT, &key, log)?;
+        match self.storage.put_new(&key, &[&sealed], &PutOptions::default()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_already_exists() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes a snapshot. Its chunks stay until a collection finds that nobody needs them.
     pub fn forget(&self, id: SnapshotId) -> Result<()> {
         if self.marks(id)?.protected {
@@ -271,6 +308,7 @@ impl Repository {
         }
         self.storage.delete(&Snapshot::key(id))?;
         self.storage.delete(&format!("{}{id}", snapshot::MARKS))?;
+        self.storage.delete(&format!("{}{id}", snapshot::LOGS))?;
         Ok(())
     }
 }

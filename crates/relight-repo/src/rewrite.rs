@@ -16,6 +16,7 @@ use crate::collect::{self, CollectOptions};
 use crate::condemned;
 use crate::control::{Control, Unit};
 use crate::error::{RepoError, Result};
+use crate::group;
 use crate::id::PackId;
 use crate::index::segment;
 use crate::lease::{COLLECT, Lease};
@@ -32,10 +33,12 @@ use crate::verify::checks;
 const AT_ONCE: usize = 8;
 
 /// Folders of small sealed objects that stay, and what is in them.
-const SEALED: [(&str, ObjectKind); 6] = [
+const SEALED: [(&str, ObjectKind); 8] = [
     (segment::PREFIX, ObjectKind::INDEX_SEGMENT),
     (snapshot::PREFIX, ObjectKind::SNAPSHOT),
     (snapshot::MARKS, ObjectKind::SNAPSHOT),
+    (snapshot::LOGS, ObjectKind::SNAPSHOT),
+    (group::PREFIX, ObjectKind::GROUP),
     (checks::PREFIX, ObjectKind::VERIFICATION),
     (suspects::PREFIX, ObjectKind::VERIFICATION),
     (condemned::PREFIX, ObjectKind::CONDEMNED),

@@ -16,6 +16,10 @@ use crate::tree::{Cut, Root};
 pub const PREFIX: &str = "snapshots/";
 /// Folder of what may change about a snapshot: protection, notes.
 pub const MARKS: &str = "marks/";
+/// Folder of logs that came after a snapshot was published.
+pub const LOGS: &str = "logs/";
+/// No log is larger.
+pub const MAX_LOG: usize = 16 << 20;
 /// The version this program writes.
 const VERSION: u32 = 1;
 /// No manifest is larger, compressed or not.
@@ -146,6 +150,21 @@ pub struct Marks {
     pub protected: bool,
     /// Words of the operator.
     pub notes: String,
+    /// What the last verification of this snapshot found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+}
+
+/// What a verification of one snapshot found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// When it ended.
+    pub time: Timestamp,
+    /// Whether everything that the snapshot needs was there and as it should be.
+    pub good: bool,
+    /// What did it, as whoever ran it names it.
+    #[serde(default)]
+    pub task: String,
 }
 
 impl Snapshot {

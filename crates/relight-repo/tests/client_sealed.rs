@@ -244,3 +244,54 @@ fn a_list_made_of_wrong_lengths_is_noticed() {
     let mut stream = PieceStream::new(&reader, snapshot.archives[0].root, 0).unwrap();
     assert!(stream.next().unwrap().is_err());
 }
+
+#[test]
+fn it_is_moved_when_a_pack_is_rewritten() {
+    use relight_repo::collect::{CollectOptions, collect};
+
+    let place = Place::new(Arc::new(MemoryStorage::new()));
+    let repository = place.open().unwrap();
+    let (kept, gone) = (sealed(4, 5), sealed(5, 40));
+    // Both in one pack, of which little is needed afterwards.
+    let session = begin(&repository);
+    let mut archives = Vec::new();
+    for chunks in [&kept, &gone] {
+        let mut writer = session.archive("drive.img", ArchiveKind::Stream).unwrap();
+        for (digest, blob, raw) in chunks {
+            let id = ChunkId::of_client_sealed(digest);
+            let encoded = Encoded::ClientSealed {
+                digest: *digest,
+                blob,
+                raw: *raw,
+            };
+            session.put_chunk(PackKind::Data, id, encoded).unwrap();
+            assert!(writer.push_known(id, u64::from(*raw)).unwrap());
+        }
+        archives.push(writer.finish().unwrap());
+    }
+    let other = publish(&session, "vm/2", archives.pop().unwrap());
+    let snapshot = publish(&session, "vm/1", archives.pop().unwrap());
+    drop(session);
+    repository.forget(other.id).unwrap();
+    let before = repository.index().packs();
+    let cancelled = AtomicBool::new(false);
+    let options = CollectOptions {
+        grace: std::time::Duration::ZERO,
+        clock_skew: std::time::Duration::ZERO,
+        ..CollectOptions::default()
+    };
+    let mut rewritten = 0;
+    for _ in 0..3 {
+        let report = collect(&repository, &options, Control::quiet(&cancelled)).unwrap();
+        rewritten += report.written.packs;
+    }
+    assert!(rewritten > 0);
+    let repository = place.open().unwrap();
+    assert!(
+        before
+            .keys()
+            .any(|pack| !repository.index().packs().contains_key(pack))
+    );
+    assert_there(&repository, &snapshot, &kept);
+    is_clean(&repository);
+}

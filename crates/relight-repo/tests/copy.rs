@@ -78,6 +78,7 @@ fn a_copy_is_the_same_and_is_made_once() {
             &Marks {
                 protected: true,
                 notes: "keep".into(),
+                ..Marks::default()
             },
         )
         .unwrap();
@@ -200,4 +201,52 @@ fn cancelled_it_goes_on_where_it_was() {
     assert!(report.copied[0].added < 16_000_000, "{report:?}");
     let copied = target.snapshot(report.copied[0].target).unwrap();
     assert!(read_back(&there.open().unwrap(), &copied.archives[0]).unwrap() == bytes);
+}
+
+#[test]
+fn owners_notes_and_logs_go_along() {
+    use relight_repo::group::{Record, Subject};
+    use relight_repo::snapshot::Verification;
+
+    let (source, target) = (place(), place());
+    let (from, to) = (source.open().unwrap(), target.open().unwrap());
+    let snapshot = back_up(&from, "site/vm/100", &[("a", b"content")]).unwrap();
+    let mut records = Vec::new();
+    for (subject, name) in [
+        (Subject::Group, "site/vm/100"),
+        (Subject::Namespace, "site"),
+        (Subject::Group, "site/vm/101"),
+        (Subject::Namespace, "sit"),
+    ] {
+        let mut record = Record::new(subject, name);
+        record.owner = format!("owner of {name}");
+        from.set_group(&record).unwrap();
+        records.push(record);
+    }
+    let marks = Marks {
+        notes: "good".into(),
+        verification: Some(Verification {
+            time: jiff::Timestamp::now(),
+            good: true,
+            task: String::new(),
+        }),
+        ..Marks::default()
+    };
+    from.set_marks(snapshot.id, &marks).unwrap();
+    assert!(from.add_log(snapshot.id, b"log").unwrap());
+    assert!(!from.add_log(snapshot.id, b"another").unwrap());
+    let report = run(&from, &to);
+    let id = report.copied[0].target;
+    assert_eq!(to.log(id).unwrap().as_deref(), Some(&b"log"[..]));
+    let marks = to.marks(id).unwrap();
+    assert_eq!((marks.notes.as_str(), marks.verification), ("good", None));
+    let mut copied = to.groups().unwrap();
+    copied.sort_by_key(|record| record.subject);
+    assert_eq!(copied, records[..2]);
+    // What the target says itself stays.
+    let mut own = records[0].clone();
+    own.owner = "somebody".into();
+    to.set_group(&own).unwrap();
+    run(&from, &to);
+    assert_eq!(to.group(Subject::Group, "site/vm/100").unwrap(), Some(own));
 }

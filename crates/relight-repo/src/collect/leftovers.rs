@@ -43,11 +43,14 @@ impl Pass<'_> {
                 report.leftovers += 1;
             }
         }
-        // Notes about snapshots whose forgetting was interrupted.
-        for object in storage.list(snapshot::MARKS)? {
+        // Notes about snapshots whose forgetting was interrupted, and their logs.
+        let mut about = storage.list(snapshot::MARKS)?;
+        about.extend(storage.list(snapshot::LOGS)?);
+        for object in about {
             let id = object
                 .key
                 .strip_prefix(snapshot::MARKS)
+                .or_else(|| object.key.strip_prefix(snapshot::LOGS))
                 .and_then(|id| id.parse::<SnapshotId>().ok());
             let Some(id) = id.filter(|id| !survey.snapshots.contains(id)) else {
                 continue;
