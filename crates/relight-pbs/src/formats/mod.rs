@@ -2,7 +2,9 @@
 //! from a hostile client: lengths are limited before anything is allocated for them.
 
 pub mod blob;
+pub mod catalog;
 pub mod crypt;
 pub mod ids;
 pub mod index;
+pub mod manifest;
 pub mod upid;
