@@ -202,7 +202,7 @@ impl Tasks {
     pub fn list(&self) -> Vec<TaskInfo> {
         let state = self.state();
         let mut list: Vec<TaskInfo> = state.running.values().map(|shared| shared.info()).collect();
-        list.sort_by(|a, b| (b.upid.start, b.upid.task).cmp(&(a.upid.start, a.upid.task)));
+        list.sort_by_key(|task| std::cmp::Reverse((task.upid.start, task.upid.task)));
         list.extend(state.ended.iter().rev().map(|task| task.info.clone()));
         list
     }
