@@ -3,6 +3,7 @@
 
 pub mod blob;
 pub mod catalog;
+pub mod chunker;
 pub mod crypt;
 pub mod ids;
 pub mod index;
