@@ -25,6 +25,9 @@ mod provider;
 mod seal;
 mod secret;
 
+#[cfg(fuzzing)]
+pub use keyring::fuzzing;
+
 pub use data_key::DataKey;
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use ids::{IdError, KeyId, RepositoryId};

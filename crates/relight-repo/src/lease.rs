@@ -30,10 +30,10 @@ const STALE: Duration = Duration::from_secs(30 * 60);
 
 /// What a lease says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Content {
-    holder: Announcement,
+pub(crate) struct Content {
+    pub holder: Announcement,
     /// Whether the holder has ended its work.
-    ended: bool,
+    pub ended: bool,
 }
 
 /// A lease that is held. It ends when this is let go of.

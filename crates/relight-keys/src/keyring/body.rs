@@ -59,8 +59,13 @@ pub(super) fn open(
     cipher(keyring_key, repository)
         .open_separate_gather(zero_nonce(), Aad::from(front), ciphertext, tag, &mut body)
         .map_err(|_| damaged("the authentication tag of its body does not match"))?;
+    read(repository, &body)
+}
 
-    let rest = body.as_slice();
+/// Reads an opened body.
+pub(super) fn read(repository: RepositoryId, body: &[u8]) -> Result<KeySet, KeyringError> {
+    let damaged = |why: &str| KeyringError::Damaged(why.to_owned());
+    let rest = body;
     let (&[version], rest) = rest.split_first_chunk().ok_or_else(|| damaged("no version"))?;
     if version != VERSION {
         return Err(KeyringError::Version(version));

@@ -52,6 +52,8 @@ mod error;
 #[cfg(test)]
 mod forgery_tests;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod name;
 mod open;
 mod wrap;

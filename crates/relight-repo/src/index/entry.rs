@@ -4,6 +4,7 @@
 use relight_keys::KeyId;
 
 use crate::id::{ChunkId, PackId};
+use crate::pack::format::{CLIENT_EXTRA, MAX_CHUNK, TAG};
 use crate::pack::{Codec, PackKind, Record};
 
 /// Length of an entry.
@@ -33,7 +34,7 @@ impl Entry {
         bytes
     }
 
-    /// Reads an entry; nothing if it uses an unknown codec.
+    /// Reads an entry; nothing if it uses an unknown codec, or lengths that no chunk has: they are allocated for.
     pub fn decode(bytes: &[u8; ENTRY]) -> Option<Self> {
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let mut id = ChunkId::default();
@@ -47,7 +48,9 @@ impl Entry {
             raw: raw & 0x0fff_ffff,
             codec,
         };
-        Some(Self {
+        let possible = record.raw as usize <= MAX_CHUNK
+            && (TAG..=MAX_CHUNK + CLIENT_EXTRA + TAG).contains(&(record.stored as usize));
+        possible.then_some(Self {
             pack: number(32),
             record,
         })
@@ -90,5 +93,32 @@ impl PackLine {
                 bytes[24], bytes[25], bytes[26], bytes[27], bytes[28], bytes[29], bytes[30], bytes[31],
             ]),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_that_no_chunk_has_are_refused() {
+        let record = |raw, stored| Record {
+            id: ChunkId([5; 32]),
+            offset: 64,
+            stored,
+            raw,
+            codec: Codec::Plain,
+        };
+        let most = MAX_CHUNK as u32;
+        let entry = |raw, stored| Entry {
+            pack: 3,
+            record: record(raw, stored),
+        };
+        for good in [entry(0, 16), entry(most, most + 16)] {
+            assert_eq!(Entry::decode(&good.encode()), Some(good));
+        }
+        for bad in [entry(most + 1, 100), entry(100, 15), entry(100, u32::MAX)] {
+            assert_eq!(Entry::decode(&bad.encode()), None);
+        }
     }
 }

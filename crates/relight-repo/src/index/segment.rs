@@ -123,7 +123,7 @@ impl Segment {
         }
         segment.entries.reserve_exact(entries);
         for bytes in rest.as_chunks::<ENTRY>().0 {
-            let entry = Entry::decode(bytes).ok_or_else(|| damaged("it uses an unknown codec"))?;
+            let entry = Entry::decode(bytes).ok_or_else(|| damaged("it holds an impossible entry"))?;
             let previous = segment.entries.last().map(|last| last.record.id);
             if entry.pack as usize >= packs || previous.is_some_and(|previous| previous > entry.record.id) {
                 return Err(damaged("its entries are out of order"));

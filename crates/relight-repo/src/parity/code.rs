@@ -53,7 +53,7 @@ fn slices(block: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Makes the parity object of a pack. Its bytes are the returned head, blocks, head, end.
-pub(super) fn encode(pack: PackId, parts: &[&[u8]], layout: Layout) -> Result<(Head, Vec<u8>)> {
+pub(crate) fn encode(pack: PackId, parts: &[&[u8]], layout: Layout) -> Result<(Head, Vec<u8>)> {
     let Layout {
         block,
         originals,
@@ -118,7 +118,7 @@ pub(crate) enum Rebuilt {
 }
 
 /// Brings a pack, of which `bytes` is what could be read (zeros where nothing could), back to what it was.
-pub(super) fn rebuild(head: &Head, object: &[u8], bytes: &mut Vec<u8>) -> Result<Rebuilt> {
+pub(crate) fn rebuild(head: &Head, object: &[u8], bytes: &mut Vec<u8>) -> Result<Rebuilt> {
     if head.is_pack(bytes) {
         return Ok(Rebuilt::Whole(0));
     }

@@ -13,6 +13,10 @@ use crate::repository::Repository;
 use crate::storage::{self, Storage, StorageError};
 
 pub(crate) use code::Rebuilt;
+#[cfg(fuzzing)]
+pub(crate) use code::{encode, rebuild as rebuild_from};
+#[cfg(fuzzing)]
+pub(crate) use format::Layout;
 pub(crate) use format::{Head, PREFIX, key, parse_key};
 
 /// Bytes that are read at once where a whole object cannot be: a disk's sector.

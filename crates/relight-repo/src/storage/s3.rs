@@ -37,6 +37,8 @@ mod bucket;
 mod client;
 mod config;
 mod credentials;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod list;
 mod lock;
 mod multipart;

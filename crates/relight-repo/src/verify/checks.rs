@@ -84,21 +84,26 @@ impl Checks {
 /// Writes what was checked.
 pub(crate) fn store(vault: Vault<'_>, list: &[(PackId, Check)]) -> Result<()> {
     for part in list.chunks(MOST) {
-        let mut plain = Vec::with_capacity(HEADER + part.len() * ENTRY);
-        plain.extend_from_slice(&VERSION.to_le_bytes());
-        plain.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        for (pack, check) in part {
-            plain.extend_from_slice(&pack.0);
-            plain.extend_from_slice(&check.time.as_millisecond().to_le_bytes());
-            plain.extend_from_slice(&[u8::from(check.good), 0, 0, 0, 0, 0, 0, 0]);
-        }
+        let plain = encode(part);
         let name = format!("{PREFIX}{}", hex::encode(random::<16>()?));
         vault.put(ObjectKind::VERIFICATION, &name, &plain, &PutOptions::default())?;
     }
     Ok(())
 }
 
-fn decode(plain: &[u8], what: &str) -> Result<Vec<(PackId, Check)>> {
+pub(crate) fn encode(list: &[(PackId, Check)]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(HEADER + list.len() * ENTRY);
+    plain.extend_from_slice(&VERSION.to_le_bytes());
+    plain.extend_from_slice(&(list.len() as u32).to_le_bytes());
+    for (pack, check) in list {
+        plain.extend_from_slice(&pack.0);
+        plain.extend_from_slice(&check.time.as_millisecond().to_le_bytes());
+        plain.extend_from_slice(&[u8::from(check.good), 0, 0, 0, 0, 0, 0, 0]);
+    }
+    plain
+}
+
+pub(crate) fn decode(plain: &[u8], what: &str) -> Result<Vec<(PackId, Check)>> {
     let damaged = |why: &str| RepoError::damaged(what, why);
     let (header, rest) = plain
         .split_first_chunk::<HEADER>()

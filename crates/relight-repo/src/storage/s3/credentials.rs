@@ -130,7 +130,7 @@ impl Source {
 }
 
 /// One profile of an INI file: `[name]`, then `key = value` lines; `#` and `;` begin comments.
-fn parse(text: &str, profile: &str) -> Result<Credentials, String> {
+pub(super) fn parse(text: &str, profile: &str) -> Result<Credentials, String> {
     let mut found = false;
     let mut inside = false;
     let [mut access_key, mut secret, mut token] = [const { None }; 3];

@@ -43,7 +43,7 @@ impl S3Storage {
         }
     }
 
-    fn objects(&self, page: &Element, full: &str) -> Result<Vec<ObjectInfo>, Unread> {
+    pub(super) fn objects(&self, page: &Element, full: &str) -> Result<Vec<ObjectInfo>, Unread> {
         let mut objects = Vec::new();
         for object in page.all("Contents") {
             let broken = |what: &str| Unread::Broken(format!("the list has an object {what}"));
@@ -173,7 +173,7 @@ impl S3Storage {
 }
 
 /// Where the next page begins, if there is one.
-fn next(page: &Element, name: &str, previous: Option<&str>) -> Result<Option<String>, Unread> {
+pub(super) fn next(page: &Element, name: &str, previous: Option<&str>) -> Result<Option<String>, Unread> {
     match page.text_of("IsTruncated") {
         "true" => {}
         "false" | "" => return Ok(None),

@@ -10,12 +10,12 @@ use crate::storage::{Storage, Thaw};
 
 /// The header `x-amz-restore`.
 #[derive(Debug, PartialEq, Eq)]
-enum Restore {
+pub(super) enum Restore {
     Ongoing,
     Until(Option<Timestamp>),
 }
 
-fn parse(header: &str) -> Option<Restore> {
+pub(super) fn parse(header: &str) -> Option<Restore> {
     if header.contains("ongoing-request=\"true\"") {
         return Some(Restore::Ongoing);
     }

@@ -1,13 +1,13 @@
-//! Parses names of snapshots and workloads; what is accepted prints and parses again to the same.
+//! Parses names of workloads; what is accepted prints as it was given.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use relight_model::snapshot_ref::SnapshotRef;
 use relight_model::workload::Workload;
 
 fuzz_target!(|text: &str| {
     if let Ok(name) = text.parse::<Workload>() {
         assert_eq!(name.as_str(), text);
+        assert_eq!(name.to_string(), text);
+        let _ = (name.kind(), name.name(), name.namespace());
     }
-    let _ = text.parse::<SnapshotRef>();
 });
