@@ -5,13 +5,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::data::{self, DataSet, Prepared};
 use crate::failure::{Doing, Failure, Result};
 use crate::measure::{self, Cost};
 use crate::record::{Failed, Sample, Step};
 use crate::tools::{Source, Task, Tool, ToolName};
+
+/// So long after files were deleted ext4 does not take their inodes for new ones (see [`Round::set_aside`]).
+const SETTLE: Duration = Duration::from_secs(36);
 
 /// What is to be measured.
 pub struct Schedule {
@@ -48,6 +51,8 @@ struct Round<'a> {
     /// Tools that have failed a step are left out of those that follow.
     out: BTreeSet<ToolName>,
     outcome: &'a mut Outcome,
+    /// How many restored trees were set aside.
+    aside: u32,
 }
 
 impl Schedule {
@@ -65,6 +70,8 @@ impl Schedule {
                 remove(&place)?;
                 Round::prepare(self, data, repetition, &place, &mut outcome)?.run()?;
                 remove(&place)?;
+                rustix::fs::sync();
+                std::thread::sleep(SETTLE);
             }
         }
         Ok(outcome)
@@ -111,6 +118,7 @@ impl<'a> Round<'a> {
             tools,
             out: BTreeSet::new(),
             outcome,
+            aside: 0,
         })
     }
 
@@ -232,8 +240,20 @@ impl<'a> Round<'a> {
             _ => return Ok(()),
         };
         let checked = in_child(action, &[original.as_os_str(), target.as_os_str()], None).map(drop);
-        remove(&target)?;
+        match self.data {
+            DataSet::Tree => self.set_aside(&target)?,
+            DataSet::Image | DataSet::Large => remove(&target)?,
+        }
         checked
+    }
+
+    /// What was restored is in the way of the next restore, but is removed only when all is measured: for half a
+    /// minute after many files were deleted, ext4 looks at each of their inodes again whenever a file is made, and the
+    /// next tool would pay for that many times what its own work costs.
+    fn set_aside(&mut self, target: &Path) -> Result<()> {
+        self.aside += 1;
+        let aside = target.with_file_name(format!("restored-{}", self.aside));
+        fs::rename(target, &aside).doing(|| format!("rename {}", target.display()))
     }
 
     fn perform(&self, index: usize, task: &Task<'_>, what: &str) -> Result<Cost> {

@@ -7,6 +7,7 @@ pub mod collect;
 mod condemned;
 pub mod control;
 pub mod copy;
+pub mod direct;
 pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -1,4 +1,7 @@
-//! Disk images: files and block devices, in chunks of 4 MiB by position. Holes are not read.
+//! Disk images: files and block devices, in chunks of 4 MiB by position. Holes are not read, and a file that has not
+//! changed since the previous snapshot is not read either.
+
+mod state;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,15 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use relight_repo::RepoError;
+use relight_repo::direct::DirectFile;
 use relight_repo::read::{ChunkReader, Scan, scan};
 use relight_repo::session::{IMAGE_CHUNK, Session};
-use relight_repo::snapshot::{Archive, ArchiveKind};
+use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Result, WorkloadError};
 
 /// Ending of an image's archive.
 pub const IMAGE: &str = ".img";
+
+/// So much is read back at once.
+const COMPARED: usize = 1 << 20;
 
 /// Why an image whose end went away while it was read gives no snapshot.
 const SHORTER: &str = "it became shorter while it was read; leave its size alone and try again";
@@ -45,16 +52,42 @@ fn size_of(file: &File) -> io::Result<u64> {
     }
 }
 
-/// Saves the image at `path` as the archive `name`. `done` counts bytes.
+/// An image that was saved.
+#[derive(Debug)]
+pub struct SavedImage {
+    /// Its archive.
+    pub archive: Archive,
+    /// What the snapshot is to remember of it, so that [`back_up`] can tell whether it has changed.
+    pub attributes: Vec<(String, String)>,
+    /// It was taken over from the parent without being read.
+    pub unchanged: bool,
+}
+
+/// Saves the image at `path` as the archive `name`. `done` counts bytes. A regular file that is what it was when
+/// `parent` was made (size, times, inode) is taken over from there.
 pub fn back_up(
     session: &Session,
     name: &str,
     path: &Path,
+    parent: Option<&Snapshot>,
     done: &AtomicU64,
     cancelled: &AtomicBool,
-) -> Result<Archive> {
+) -> Result<SavedImage> {
     let file = File::open(path).map_err(failed("open", path))?;
     let size = size_of(&file).map_err(failed("find the size of", path))?;
+    let mut attributes = vec![(path_attribute(name), path.display().to_string())];
+    let state = state::of(&file);
+    if let (Some(parent), Some(state)) = (parent, &state)
+        && let Some(archive) = state::take_over(session, parent, name, path, state, cancelled)?
+    {
+        done.fetch_add(size, Ordering::Relaxed);
+        attributes.push((state::attribute(name), state.clone()));
+        return Ok(SavedImage {
+            archive,
+            attributes,
+            unchanged: true,
+        });
+    }
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     let file = Arc::new(file);
     let shown: Arc<Path> = path.into();
@@ -99,7 +132,20 @@ pub fn back_up(
             SHORTER,
         )));
     }
-    Ok(writer.finish()?)
+    // What was written to while it was read is not known to be what the snapshot holds.
+    if let Some(state) = state.filter(|before| state::of(&file).as_ref() == Some(before)) {
+        attributes.push((state::attribute(name), state));
+    }
+    Ok(SavedImage {
+        archive: writer.finish()?,
+        attributes,
+        unchanged: false,
+    })
+}
+
+/// Attribute of a snapshot that tells where the image `name` was.
+fn path_attribute(name: &str) -> String {
+    format!("image.{name}.path")
 }
 
 /// Where the next data begins at or after `from`; `size` if there is none. A file system that cannot tell has no holes.
@@ -144,12 +190,12 @@ pub fn restore(
     if target == Target::NewFile {
         options.create_new(true);
     }
-    let file = options.open(path).map_err(failed("open", path))?;
+    let file = DirectFile::new(options.open(path).map_err(failed("open", path))?);
     let size = archive.root.size;
     if target == Target::NewFile {
-        file.set_len(size).map_err(failed("make room in", path))?;
+        file.file().set_len(size).map_err(failed("make room in", path))?;
     } else {
-        let there = size_of(&file).map_err(failed("find the size of", path))?;
+        let there = size_of(file.file()).map_err(failed("find the size of", path))?;
         if there < size {
             return Err(WorkloadError::Refused(format!(
                 "{} has {there} bytes, but the image needs {size}: enlarge it or choose another",
@@ -167,7 +213,7 @@ pub fn restore(
                 }
             }),
             Scan::Zeros if target == Target::NewFile => Ok(()),
-            Scan::Zeros => zero(&file, piece.offset, piece.length),
+            Scan::Zeros => zero(file.file(), piece.offset, piece.length),
         };
         done.fetch_add(piece.length, Ordering::Relaxed);
         written.map_err(|source| {
@@ -186,16 +232,16 @@ pub fn restore(
         return Err(error.into());
     }
     if after.sync {
-        file.sync_all().map_err(failed("write", path))?;
+        file.file().sync_all().map_err(failed("write", path))?;
     }
     Ok(())
 }
 
 /// Reads back what was written.
-fn compare(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut back = [0; 64 << 10];
+fn compare(file: &DirectFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut back = vec![0; bytes.len().min(COMPARED)];
     let mut at = offset;
-    for part in bytes.chunks(back.len()) {
+    for part in bytes.chunks(COMPARED) {
         let back = &mut back[..part.len()];
         file.read_exact_at(back, at)?;
         if back != part {

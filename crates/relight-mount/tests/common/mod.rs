@@ -131,7 +131,11 @@ impl Lab {
     pub fn save_images(&self, workload: &str, images: &[(&str, &Path)]) -> Snapshot {
         let session = self.session();
         let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let save = |(name, path): &(&str, &Path)| image::back_up(&session, name, path, &done, &stop).unwrap();
+        let save = |(name, path): &(&str, &Path)| {
+            image::back_up(&session, name, path, None, &done, &stop)
+                .unwrap()
+                .archive
+        };
         let archives = images.iter().map(save).collect();
         session
             .publish(spec(workload, BTreeMap::new()), archives)

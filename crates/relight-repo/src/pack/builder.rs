@@ -4,16 +4,17 @@ use relight_keys::{DataKey, PackCipher, RepositoryId};
 
 use super::codec::{Codec, Encoder};
 use super::format::{self, CLIENT_EXTRA, HEADER, Header, MAX_CHUNK, PackKind, Record, TAG, TRAILER, Trailer};
+use crate::direct::Aligned;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
 
-/// Memory for one pack; reused, so that it is cleared only once.
-pub struct PackBuffer(Box<[u8]>);
+/// Memory for one pack; reused, so that it is cleared only once. Aligned, so that it can be written without a copy.
+pub struct PackBuffer(Aligned);
 
 impl PackBuffer {
     /// Memory for a pack of up to `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
-        Self(vec![0; capacity.max(HEADER + MAX_CHUNK + CLIENT_EXTRA + TAG)].into_boxed_slice())
+        Self(Aligned::new(capacity.max(HEADER + MAX_CHUNK + CLIENT_EXTRA + TAG)))
     }
 }
 

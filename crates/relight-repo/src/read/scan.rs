@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::chunk::ChunkReader;
-use super::plan::{Buffers, plan};
+use super::plan::{Buffers, plan, threads};
 use super::stored::{Form, Stored};
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
@@ -39,7 +39,8 @@ pub fn scan(
             .get_or_insert(error);
     };
     let stopped = || failed.load(Ordering::Acquire) || cancelled.load(Ordering::Relaxed);
-    let count = reader.repository().options().threads.max(2);
+    // More than processors: while some wait for storage, others open and check.
+    let count = threads(reader);
     let (sender, receiver) = crossbeam_channel::bounded::<(super::plan::Fetch, Arc<Vec<Piece>>)>(2 * count);
     std::thread::scope(|scope| {
         for _ in 0..count {

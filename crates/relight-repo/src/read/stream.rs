@@ -1,6 +1,6 @@
 //! Reads an archive in order with read-ahead: while one piece is used, the next ones are fetched and checked.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -124,18 +124,17 @@ impl PieceStream {
             && (self.batches.is_empty() || (self.ahead < AHEAD && self.batches.len() < BATCHES))
         {
             let (mut pieces, mut bytes) = (Vec::new(), 0);
+            // A chunk that comes several times (a tree in which files between others change has many) is fetched once.
+            let mut distinct = HashSet::new();
             while bytes < BATCH && pieces.len() < 4096 {
-                match self.pieces.next() {
-                    Some(piece) => pieces.push(piece?),
-                    None => {
-                        self.exhausted = true;
-                        break;
-                    }
+                let Some(piece) = self.pieces.next().transpose()? else {
+                    self.exhausted = true;
+                    break;
+                };
+                if piece.id != ChunkId::ZEROS && distinct.insert(piece.id) {
+                    bytes += piece.length;
                 }
-                bytes += pieces
-                    .last()
-                    .filter(|piece| piece.id != ChunkId::ZEROS)
-                    .map_or(0, |piece| piece.length);
+                pieces.push(piece);
             }
             if pieces.is_empty() {
                 break;

@@ -13,8 +13,12 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::direct::DirectFile;
+
 use super::{Capabilities, Millis, ObjectInfo, PutOptions, Result, Storage, StorageError, Thaw};
 
+/// Reads and writes from this length on go past the page cache where that pays.
+const DIRECT: usize = 1 << 20;
 /// Where files are written before they are renamed to their place.
 const TMP: &str = "tmp";
 
@@ -184,10 +188,10 @@ impl LocalStorage {
             _ => self.failed("write", key, error),
         };
         let target = self.path(key);
-        let (tmp, mut file) = self.temporary().map_err(failed)?;
-        let written = write_all(&mut file, parts)
+        let (tmp, file) = self.temporary().map_err(failed)?;
+        let written = write_all(file, parts)
             // A failed sync means that pages may be gone: the file is thrown away, never synced again.
-            .and_then(|()| file.sync_all())
+            .and_then(|file| file.sync_all())
             .and_then(|()| self.settle(&tmp, &target, replace));
         if let Err(error) = written {
             let _ = fs::remove_file(&tmp);
@@ -279,7 +283,13 @@ impl Storage for LocalStorage {
     }
 
     fn get_range(&self, key: &str, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = File::open(self.path(key)).and_then(|file| file.read_exact_at(buffer, offset));
+        let read = File::open(self.path(key)).and_then(|file| {
+            if buffer.len() < DIRECT {
+                file.read_exact_at(buffer, offset)
+            } else {
+                DirectFile::new(file).read_exact_at(buffer, offset)
+            }
+        });
         read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => StorageError::Short {
                 key: key.to_string(),
@@ -374,7 +384,20 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn write_all(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {
+/// Writes the parts one after the other; a long first one (a pack) past the page cache.
+fn write_all(mut file: File, parts: &[&[u8]]) -> io::Result<File> {
+    if let Some((pack, rest)) = parts.split_first()
+        && pack.len() >= DIRECT
+    {
+        let file = DirectFile::new(file);
+        file.write_all_at(pack, 0)?;
+        let mut at = pack.len() as u64;
+        for part in rest {
+            file.file().write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+        return Ok(file.into_file());
+    }
     let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut rest = slices.as_mut_slice();
     // Empty parts at the front would make a write of nothing look like a full disk.
@@ -387,7 +410,7 @@ fn write_all(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -12,15 +12,11 @@ use relight_repo::session::Session;
 use relight_repo::snapshot::{Archive, Snapshot};
 
 use super::content::archive_read;
+use super::padding::is_padded;
 use super::reuse::Reuse;
 use super::sink::SessionSink;
 use super::{Tree, files_attribute, links_attribute, live_attribute, path_attribute, trees};
 use crate::error::Result;
-
-/// Padding is tolerated until the payload is this many times its files, and never below [`PADDING_FROM`].
-const PADDING: u64 = 3;
-/// Payloads below this size may have any padding.
-const PADDING_FROM: u64 = 64 << 20;
 
 /// Length of the header before each file's content.
 const HEADER_SIZE: u64 = relight_pxar::format::HEADER_SIZE;
@@ -62,7 +58,7 @@ pub fn back_up(
     let (mut archives, mut attributes, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
     for source in sources {
         let path = source.path.display().to_string();
-        let earlier = parent.and_then(|snapshot| previous(snapshot, source));
+        let earlier = parent.and_then(|snapshot| previous(&reader, snapshot, source));
         let reuse = earlier
             .as_ref()
             .map(|tree| Reuse::new(&reader, tree.payload.root));
@@ -89,7 +85,7 @@ pub fn back_up(
 }
 
 /// The same tree in an earlier snapshot, if it is worth taking over.
-fn previous<'a>(parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
+fn previous<'a>(reader: &ChunkReader, parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
     let path = source.path.display().to_string();
     let tree = trees(parent).into_iter().find(|tree| tree.path == Some(&path))?;
     let number = |attribute: String| parent.attributes.get(&attribute)?.parse::<u64>().ok();
@@ -98,7 +94,5 @@ fn previous<'a>(parent: &'a Snapshot, source: &TreeSource) -> Option<Tree<'a>> {
         .unwrap_or(0)
         .saturating_mul(HEADER_SIZE);
     let live = number(live_attribute(tree.name))?.saturating_add(headers);
-    // With so much padding it is better to read everything once: what is unchanged is found again by its content.
-    let padded = tree.payload.root.size > PADDING_FROM && tree.payload.root.size / PADDING > live;
-    (!padded).then_some(tree)
+    (!is_padded(reader, tree.payload.root, live)).then_some(tree)
 }

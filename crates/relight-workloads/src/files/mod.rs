@@ -9,6 +9,7 @@ pub mod damage;
 mod drill;
 pub mod export;
 pub mod find;
+mod padding;
 mod ranges;
 mod restore;
 mod reuse;

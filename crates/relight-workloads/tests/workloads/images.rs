@@ -243,7 +243,7 @@ fn an_image_that_is_cut_short_while_it_is_read_gives_no_snapshot() {
                 .unwrap();
         });
         let session = lab.session();
-        relight_workloads::image::back_up(&session, "disk", &image, &done, &stop)
+        relight_workloads::image::back_up(&session, "disk", &image, None, &done, &stop)
     });
     let error = failed.unwrap_err().to_string();
     assert!(

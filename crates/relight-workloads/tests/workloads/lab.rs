@@ -162,7 +162,7 @@ impl Lab {
     /// Saves an image as `disk`.
     pub fn save_image(&self, path: &Path) -> Result<Snapshot> {
         let session = self.session();
-        let archive = image::back_up(&session, "disk", path, &AtomicU64::new(0), &GO_ON)?;
+        let archive = image::back_up(&session, "disk", path, None, &AtomicU64::new(0), &GO_ON)?.archive;
         Ok(session.publish(spec("vm/1"), vec![archive])?)
     }
 

@@ -75,7 +75,7 @@ pub struct Report {
     pub added_bytes: u64,
     /// Bytes by which the repository grew.
     pub stored_bytes: u64,
-    /// Bytes of content of files that were read; what was unchanged was not.
+    /// Bytes of content that were read; what was unchanged was not.
     pub read_bytes: u64,
     /// Regular files in it.
     pub files: u64,
@@ -236,7 +236,7 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         Some(workload) => workload.clone(),
         None => this_host(repository)?,
     };
-    let parent = if plan.full || plan.trees.is_empty() {
+    let parent = if plan.full || (plan.trees.is_empty() && plan.images.is_empty()) {
         None
     } else {
         latest(repository, &workload)?
@@ -269,18 +269,19 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
 
     let mut archives: Vec<Archive> = Vec::new();
     let mut attributes = BTreeMap::new();
+    let mut read = 0;
     for (name, path) in &plan.images {
-        archives.push(image::back_up(&session, name, path, &done, &cancelled)?);
-        attributes.insert(format!("image.{name}.path"), path.display().to_string());
+        let saved = image::back_up(&session, name, path, parent.as_ref(), &done, &cancelled)?;
+        if !saved.unchanged {
+            read += saved.archive.root.size;
+        }
+        archives.push(saved.archive);
+        attributes.extend(saved.attributes);
     }
     if let Some(name) = &plan.stdin {
-        archives.push(stream::back_up(
-            &session,
-            name,
-            &mut std::io::stdin().lock(),
-            &done,
-            &cancelled,
-        )?);
+        let stream = stream::back_up(&session, name, &mut std::io::stdin().lock(), &done, &cancelled)?;
+        read += stream.root.size;
+        archives.push(stream);
     }
     let (trees, tree_attributes, reports) = files::back_up(
         &session,
@@ -308,6 +309,7 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         &snapshot,
         &reports,
         done.load(Ordering::Relaxed),
+        read,
         began.elapsed(),
     ))
 }
@@ -357,7 +359,7 @@ fn problems(reports: &[TreeReport], most: usize) -> Vec<String> {
     named.take(most).collect()
 }
 
-fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, elapsed: Duration) -> Report {
+fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, read: u64, elapsed: Duration) -> Report {
     let sum = |of: fn(&TreeReport) -> u64| reports.iter().map(of).sum::<u64>();
     let mount_point = |tree: &TreeReport, path: &Vec<u8>| {
         tree.source
@@ -373,7 +375,7 @@ fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, elapsed: Dura
         logical_bytes: other + sum(|tree| tree.report.bytes),
         added_bytes: snapshot.figures.added,
         stored_bytes: snapshot.figures.stored,
-        read_bytes: other + sum(|tree| tree.report.bytes_read),
+        read_bytes: read + sum(|tree| tree.report.bytes_read),
         files: sum(|tree| tree.report.counts.files),
         unchanged_files: sum(|tree| tree.report.unchanged_files),
         seconds: elapsed.as_secs_f64(),
