@@ -17,7 +17,7 @@ const FROM: u64 = 64 << 20;
 /// The chunks may hold so many times what the files do.
 const STORED: u64 = 2;
 /// The list may be so many times as long as the files are: it bounds what other programs read that take every piece of it.
-const LISTED: u64 = 48;
+const LISTED: u64 = 8;
 /// Of longer payloads only one chunk in [`SAMPLE`] is looked at.
 const SAMPLED_FROM: u64 = 256 << 30;
 /// See [`SAMPLED_FROM`].

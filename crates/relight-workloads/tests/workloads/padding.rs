@@ -5,7 +5,9 @@ use std::fs;
 use crate::lab::{Dice, Lab, settle, write_noise};
 
 const FILES: u64 = 3000;
-const GENERATIONS: usize = 30;
+const GENERATIONS: u64 = 7;
+/// Of the files, in a generation.
+const CHANGED: u64 = FILES / 20;
 
 #[test]
 fn padding_is_bounded() {
@@ -23,12 +25,14 @@ fn padding_is_bounded() {
     let live = report.bytes;
     let (mut largest, mut read, mut added, mut read_whole) = (0, 0, 0, 0);
     for _ in 0..GENERATIONS {
-        for _ in 0..FILES / 100 {
+        for _ in 0..CHANGED {
             let number = dice.below(FILES);
             let path = root.join(format!("{:02}/{number}", number % 40));
             let length = 5_000 + dice.below(40_000);
             write_noise(&path, &mut dice, length);
         }
+        // What was written only just now is read once more by the next backup, which is not what this is about.
+        settle();
         let (snapshot, report) = lab.save_tree(&root, Some(&last));
         largest = largest.max(snapshot.archive("tree.ppxar").unwrap().root.size);
         read += report.bytes_read;
@@ -41,8 +45,9 @@ fn padding_is_bounded() {
          generations, {read_whole} of them read as a whole"
     );
     assert!(live > 60 << 20);
-    assert!(largest < live * 5, "{largest} bytes for {live}");
+    assert!(largest < live * 9, "{largest} bytes for {live}");
+    assert!(added < live * 2, "{added}");
     assert!(read_whole >= 1, "the rule was put to the test");
-    assert!(read_whole <= GENERATIONS as u32 / 3, "{read_whole}");
+    assert!(u64::from(read_whole) <= GENERATIONS / 3, "{read_whole}");
     lab.assert_tree(&last, "tree", &root);
 }
