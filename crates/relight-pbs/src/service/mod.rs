@@ -1,5 +1,4 @@
 //! The server's side of the protocol: calls over HTTP/1.1, tasks, and the two sessions over HTTP/2.
 
 pub mod http;
-pub mod locks;
 pub mod tasks;
