@@ -14,7 +14,9 @@ pub struct PackBuffer(Aligned);
 impl PackBuffer {
     /// Memory for a pack of up to `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
-        Self(Aligned::new(capacity.max(HEADER + MAX_CHUNK + CLIENT_EXTRA + TAG)))
+        Self(Aligned::new(
+            capacity.max(HEADER + MAX_CHUNK + CLIENT_EXTRA + TAG),
+        ))
     }
 }
 
