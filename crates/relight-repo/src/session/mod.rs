@@ -117,6 +117,7 @@ impl Session {
     pub fn publish(&self, spec: SnapshotSpec, archives: Vec<Archive>) -> Result<Snapshot> {
         self.pipeline.check()?;
         self.pipeline.flush()?;
+        self.pipeline.check()?;
         let id = SnapshotId::random()?;
         let intent = Intent {
             snapshot: id,
@@ -241,8 +242,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.threads.end_workers();
         // After it was given up its packs may be gone: nothing may speak of them any more.
-        if !self.pipeline.has_failed() && self.presence.check().is_ok() {
-            // Cancelled or given up by its owner: what is stored already need not be stored again.
+        if !self.pipeline.is_broken() && self.presence.check().is_ok() {
+            // Cancelled, given up by its owner, or what it saved could not be read: what is stored already need not be
+            // stored again.
             let _ = self.pipeline.flush();
         }
         self.threads.end(&self.pipeline);

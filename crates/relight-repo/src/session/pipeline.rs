@@ -88,6 +88,8 @@ pub(crate) struct Pipeline {
     stored: Condvar,
     failure: Mutex<Option<RepoError>>,
     failed: AtomicBool,
+    /// It failed by itself, not only because what is saved could not be read.
+    broken: AtomicBool,
     pub cancelled: Arc<AtomicBool>,
 }
 
@@ -144,6 +146,7 @@ impl Pipeline {
             stored: Condvar::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             cancelled,
         });
         let spawn = |run: fn(&Self, &Receiver<Job>), queue: &Receiver<Job>| {
@@ -180,14 +183,29 @@ impl Pipeline {
 
     /// Ends the session with an error; the first one counts.
     pub fn fail(&self, error: RepoError) {
+        self.broken.store(true, Ordering::Release);
+        self.end(error);
+    }
+
+    /// The same where only what is saved could not be read: what came before it is as good as ever.
+    fn fail_source(&self, error: io::Error) {
+        self.end(RepoError::Source(error));
+    }
+
+    fn end(&self, error: RepoError) {
         if !self.failed.swap(true, Ordering::AcqRel) {
             *lock(&self.failure) = Some(error);
         }
         self.stored.notify_all();
     }
 
-    pub fn has_failed(&self) -> bool {
+    fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether what was stored so far must not be brought into the index.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     fn work(&self, jobs: &Receiver<Job>) {
@@ -210,7 +228,11 @@ impl Pipeline {
                 if buffer.len() < length {
                     buffer.resize(length, 0);
                 }
-                read(&mut buffer[..length]).map_err(RepoError::Source)?;
+                if let Err(error) = read(&mut buffer[..length]) {
+                    self.buffers.give(buffer);
+                    self.fail_source(error);
+                    return Ok(());
+                }
                 buffer
             }
             Content::Stored(id, bytes) => {
@@ -330,7 +352,7 @@ impl Pipeline {
 
     fn write(&self, packs: &Receiver<FinishedPack>) {
         for pack in packs {
-            if !self.has_failed()
+            if !self.is_broken()
                 && let Err(error) = self.store(pack)
             {
                 self.fail(error);
@@ -388,14 +410,14 @@ impl Pipeline {
             }
         }
         let mut outstanding = lock(&self.outstanding);
-        while *outstanding > 0 && !self.has_failed() {
+        while *outstanding > 0 && !self.is_broken() {
             outstanding = self
                 .stored
                 .wait(outstanding)
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         drop(outstanding);
-        if self.has_failed() {
+        if self.is_broken() {
             return self.check();
         }
         let rest = std::mem::take(&mut *lock(&self.unindexed));
