@@ -1,5 +1,5 @@
-//! Any sequence of backups, forgetting, collections, crashes and restarts, with two writers and a collector that come
-//! in each other's way at any storage operation, leaves every visible snapshot restorable, byte for byte.
+//! Any sequence of backups, forgetting, collections, copies, rotations of the key, repairs, crashes and restarts, with
+//! two writers and a collector that come in each other's way at any storage operation, leaves every visible snapshot restorable, byte for byte.
 //!
 //! `MODEL_CASES` says how many sequences are tried, `MODEL_SEED` where the choice of them begins.
 
@@ -74,6 +74,12 @@ enum Action {
     BackUpMeanwhile(usize, Content, u8, Meanwhile),
     PublishMeanwhile(usize, u8, Meanwhile),
     CollectMeanwhile(u8, Meanwhile),
+    Copy,
+    Rotate,
+    Reseal,
+    RebuildIndex,
+    /// A bit flips, and is found and repaired.
+    Rot(u8, u16),
 }
 
 fn content() -> impl Strategy<Value = Content> {
@@ -113,6 +119,11 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(w, c, at, m)| Action::BackUpMeanwhile(w, c, at, m)),
         3 => (writer, any::<u8>(), meanwhile()).prop_map(|(w, at, m)| Action::PublishMeanwhile(w, at, m)),
         3 => (any::<u8>(), meanwhile()).prop_map(|(at, m)| Action::CollectMeanwhile(at, m)),
+        1 => Just(Action::Copy),
+        1 => Just(Action::Rotate),
+        1 => Just(Action::Reseal),
+        1 => Just(Action::RebuildIndex),
+        2 => (any::<u8>(), any::<u16>()).prop_map(|(which, at)| Action::Rot(which, at)),
     ]
 }
 
@@ -120,6 +131,8 @@ struct Writer {
     process: FaultStorage,
     repository: Arc<Repository>,
     session: Option<(Session, Archive, Vec<u64>)>,
+    /// The data key was changed since it was opened: it may meet what it cannot read, which ends what it is at.
+    stale: bool,
 }
 
 /// What the world was promised.
@@ -140,6 +153,8 @@ impl Promises {
 
 struct Model {
     world: Arc<World>,
+    /// Where copies go: another repository with keys of its own.
+    copies: World,
     writers: Vec<Writer>,
     promises: Arc<Mutex<Promises>>,
     /// Somebody died or a day passed: sessions may have been given up.
@@ -182,6 +197,7 @@ fn writer(world: &World, number: usize) -> Writer {
         process,
         repository,
         session: None,
+        stale: false,
     }
 }
 
@@ -234,22 +250,37 @@ fn do_meanwhile(world: &World, promises: &Mutex<Promises>, what: Meanwhile) {
 
 impl Model {
     fn new() -> Self {
-        let world = Arc::new(World::new());
+        let world = Arc::new(World::with_parity(10));
         let writers = (0..2).map(|number| writer(&world, number)).collect();
         Self {
             world,
+            copies: World::new(),
             writers,
             promises: Arc::default(),
             rough: false,
         }
     }
 
-    fn promise(&self, result: relight_repo::Result<relight_repo::snapshot::Snapshot>, may_fail: bool) {
+    fn promise(
+        &self,
+        number: usize,
+        result: relight_repo::Result<relight_repo::snapshot::Snapshot>,
+        may_fail: bool,
+    ) {
         match result {
             Ok(snapshot) => {
                 self.promises.lock().unwrap().keep(snapshot.id);
             }
+            Err(RepoError::KeyMissing { .. }) if self.writers[number].stale => {}
             Err(error) => assert!(may_fail && is_fair(&error), "{error:?}"),
+        }
+    }
+
+    /// Ends what a writer is at. One that has missed a new data key is opened again every other time.
+    fn begin_anew(&mut self, number: usize, content: Content) {
+        self.end_session(number);
+        if self.writers[number].stale && content.from.is_multiple_of(2) {
+            self.writers[number] = writer(&self.world, number);
         }
     }
 
@@ -271,20 +302,26 @@ impl Model {
     fn run(&mut self, action: Action) {
         match action {
             Action::BackUp(number, content) => {
-                self.end_session(number);
+                self.begin_anew(number, content);
                 let result = back_up(&self.writers[number].repository, &content.seeds());
-                self.promise(result, false);
+                self.promise(number, result, false);
             }
             Action::Begin(number, content) => {
-                self.end_session(number);
-                let session = begin(&self.writers[number].repository).unwrap();
-                let archive = write(&session, &content.seeds()).unwrap();
-                self.writers[number].session = Some((session, archive, content.seeds()));
+                self.begin_anew(number, content);
+                let written = begin(&self.writers[number].repository).and_then(|session| {
+                    let archive = write(&session, &content.seeds())?;
+                    Ok((session, archive, content.seeds()))
+                });
+                self.writers[number].session = match written {
+                    Ok(session) => Some(session),
+                    Err(RepoError::KeyMissing { .. }) if self.writers[number].stale => None,
+                    Err(error) => panic!("{error:?}"),
+                };
             }
             Action::Publish(number) => {
                 if let Some((session, archive, seeds)) = self.writers[number].session.take() {
                     let result = session.publish(spec(&seeds), vec![archive]);
-                    self.promise(result, self.rough);
+                    self.promise(number, result, self.rough);
                 }
             }
             Action::Abandon(number) => self.end_session(number),
@@ -342,12 +379,12 @@ impl Model {
                 self.writers[number] = writer(&self.world, number);
             }
             Action::BackUpMeanwhile(number, content, at, what) => {
-                self.end_session(number);
+                self.begin_anew(number, content);
                 let process = self.writers[number].process.clone();
                 self.interrupt(&process, u64::from(at) % 50, what);
                 let result = back_up(&self.writers[number].repository, &content.seeds());
                 process.heal();
-                self.promise(result, self.rough);
+                self.promise(number, result, self.rough);
             }
             Action::PublishMeanwhile(number, at, what) => {
                 if let Some((session, archive, seeds)) = self.writers[number].session.take() {
@@ -355,7 +392,7 @@ impl Model {
                     self.interrupt(&process, u64::from(at) % 20, what);
                     let result = session.publish(spec(&seeds), vec![archive]);
                     process.heal();
-                    self.promise(result, self.rough);
+                    self.promise(number, result, self.rough);
                 }
             }
             Action::CollectMeanwhile(at, what) => {
@@ -367,6 +404,21 @@ impl Model {
                     Err(error) => assert!(self.rough && is_fair(&error), "{error:?}"),
                 }
             }
+            Action::Copy => {
+                let (from, to) = (self.world.open(), self.copies.open());
+                upkeep::copy_all(&from, &to).unwrap();
+                assert!(self.copies.check().len() >= from.snapshot_ids().unwrap().len());
+            }
+            Action::Rotate => {
+                upkeep::rotate(&self.world);
+                self.writers.iter_mut().for_each(|writer| writer.stale = true);
+            }
+            Action::Reseal => {
+                self.rough |= self.writers.iter().any(|writer| writer.session.is_some());
+                upkeep::reseal(&self.world, &hard()).unwrap();
+            }
+            Action::RebuildIndex => upkeep::rebuild_index(&self.world).unwrap(),
+            Action::Rot(which, at) => upkeep::rot_and_repair(&self.world, which, at),
         }
     }
 

@@ -7,8 +7,10 @@ use super::pass::Pass;
 use super::survey::{Survey, is_older};
 use crate::error::Result;
 use crate::id::{PackId, SnapshotId};
+use crate::pack::PackKind;
 use crate::session::announce::{self, KEPT};
-use crate::{lease, snapshot, suspects};
+use crate::storage::{Storage, StorageError};
+use crate::{lease, parity, snapshot, suspects};
 
 impl Pass<'_> {
     pub(super) fn clear_leftovers(
@@ -65,7 +67,42 @@ impl Pass<'_> {
                 Ok(_) => {}
             }
         }
+        self.clear_parity(survey, mentioned, report)?;
         report.leftovers += storage.sweep()? as u64;
         Ok(())
+    }
+
+    /// Parity of packs that are no more: a writer that was given up may have written it after its pack was deleted.
+    fn clear_parity(&self, survey: &Survey, mentioned: &HashSet<PackId>, report: &mut Report) -> Result<()> {
+        let storage = self.repository.storage();
+        for object in storage.list(parity::PREFIX)? {
+            let Some(pack) = parity::parse_key(&object.key).filter(|pack| !mentioned.contains(pack)) else {
+                continue;
+            };
+            // A pack is stored before its parity: one that is not there any more was deleted.
+            let is_there = match survey.packs.get(&pack) {
+                Some(listed) => is_stored(storage, listed.kind, pack)?,
+                None => {
+                    is_stored(storage, PackKind::Data, pack)? || is_stored(storage, PackKind::Metadata, pack)?
+                }
+            };
+            if is_there {
+                continue;
+            }
+            match storage.delete(&object.key) {
+                Ok(()) => report.leftovers += 1,
+                Err(StorageError::Locked { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_stored(storage: &dyn Storage, kind: PackKind, pack: PackId) -> Result<bool> {
+    match storage.head(&kind.key(pack)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

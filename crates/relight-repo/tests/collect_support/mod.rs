@@ -2,6 +2,8 @@
 //! and a clock of the storage that moves when it is told to.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod upkeep;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -96,6 +98,14 @@ impl World {
         check(&self.open())
     }
 
+    /// With parity.
+    pub fn with_parity(percent: u8) -> Self {
+        Self::with(Settings {
+            parity_percent: percent,
+            ..Settings::default()
+        })
+    }
+
     /// Forgets everything, collects until nothing changes, and expects that nothing is left over.
     pub fn empty_out(&self) {
         let repository = self.open();
@@ -106,7 +116,7 @@ impl World {
             allow_empty: true,
             ..CollectOptions::default()
         };
-        for _ in 0..5 {
+        for _ in 0..8 {
             self.storage.advance(8 * DAY);
             run(&repository, &options).unwrap();
         }
