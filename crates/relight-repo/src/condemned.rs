@@ -16,6 +16,7 @@ use crate::error::{RepoError, Result};
 use crate::id::PackId;
 use crate::index::PackState;
 use crate::pack::PackKind;
+use crate::repository::Repository;
 use crate::sealed::Vault;
 use crate::storage::Millis;
 
@@ -86,9 +87,13 @@ impl Stored {
 
 /// All records, at one moment at which all of them were there.
 pub(crate) fn load(vault: Vault<'_>) -> Result<Vec<Stored>> {
+    load_records(vault, false)
+}
+
+fn load_records(vault: Vault<'_>, lost_keys: bool) -> Result<Vec<Stored>> {
     for _ in 0..TRIES {
         // A record that is gone since it was listed may have been merged into one that was not listed.
-        if let Some(records) = try_load(vault)? {
+        if let Some(records) = try_load(vault, lost_keys)? {
             return Ok(records);
         }
     }
@@ -98,7 +103,7 @@ pub(crate) fn load(vault: Vault<'_>) -> Result<Vec<Stored>> {
     ))
 }
 
-fn try_load(vault: Vault<'_>) -> Result<Option<Vec<Stored>>> {
+fn try_load(vault: Vault<'_>, lost_keys: bool) -> Result<Option<Vec<Stored>>> {
     let mut records = Vec::new();
     for object in vault.storage.list(PREFIX)? {
         match vault.get_json(ObjectKind::CONDEMNED, &object.key) {
@@ -108,6 +113,7 @@ fn try_load(vault: Vault<'_>) -> Result<Option<Vec<Stored>>> {
                 record,
             }),
             Err(RepoError::Storage(error)) if error.is_not_found() => return Ok(None),
+            Err(RepoError::KeyMissing { .. }) if lost_keys => {}
             Err(error) => return Err(error),
         }
     }
@@ -115,9 +121,11 @@ fn try_load(vault: Vault<'_>) -> Result<Option<Vec<Stored>>> {
     Ok(Some(records))
 }
 
-/// What all records say of packs.
-pub(crate) fn load_states(vault: Vault<'_>) -> Result<HashMap<PackId, PackState>> {
-    Ok(states(&load(vault)?))
+/// What all records say of packs. Where the repository was opened although data keys are lost, records under such
+/// keys are passed over: the packs in them are there or not, which is all that matters to who only reads.
+pub(crate) fn load_states(repository: &Repository) -> Result<HashMap<PackId, PackState>> {
+    let records = load_records(repository.vault(), repository.options().lost_keys)?;
+    Ok(states(&records))
 }
 
 /// What these records say of packs.

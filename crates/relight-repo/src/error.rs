@@ -52,6 +52,12 @@ pub enum RepoError {
         /// What is wrong with it.
         why: String,
     },
+    /// The data key that this process seals under was retired while it ran.
+    #[error(
+        "data key {0} was retired since this process read the keyring: run the command again; if that does not help, make \
+         another data key with `relight key rotate`"
+    )]
+    KeyRetired(String),
     /// An object was sealed under a data key that the keyring does not hold.
     #[error("{what} is sealed under data key {key}, which is not in the keyring")]
     KeyMissing {

@@ -88,6 +88,11 @@ impl Repository {
         load(self, &key(self, subject, name))
     }
 
+    /// The record at a key under [`PREFIX`]; none if it is gone.
+    pub fn group_at(&self, key: &str) -> Result<Option<Record>> {
+        load(self, key)
+    }
+
     /// All that is kept about groups and namespaces. A record that cannot be read is left out with a warning: what it
     /// says is less than the snapshots that it is about.
     pub fn groups(&self) -> Result<Vec<Record>> {
@@ -187,7 +192,8 @@ mod tests {
         );
         assert_eq!(repository.groups().unwrap().len(), 2);
         let listed = storage.list(PREFIX).unwrap();
-        assert!(listed.iter().all(|object| !object.key.contains("100")));
+        // Not the name, which identities in hexadecimal digits can only have a part of.
+        assert!(listed.iter().all(|object| !object.key.contains("vm")));
         repository.remove_group(Subject::Group, "vm/100").unwrap();
         assert_eq!(repository.groups().unwrap(), [namespace]);
     }

@@ -68,6 +68,7 @@ impl Lease {
     /// Takes the lease, or says who holds it.
     pub fn acquire(repository: &Arc<Repository>, prefix: &'static str) -> Result<Self> {
         let vault = repository.vault();
+        repository.check_current_key()?;
         loop {
             let listed = vault.storage.list(prefix)?;
             let highest = listed
@@ -91,6 +92,10 @@ impl Lease {
                 // Others came and went since the numbers were listed.
                 vault.storage.delete(&name)?;
                 continue;
+            }
+            if let Err(error) = repository.check_current_key() {
+                vault.storage.delete(&name)?;
+                return Err(error);
             }
             let acquired = match vault.storage.head(&name) {
                 Ok(object) => object.modified,
@@ -124,6 +129,14 @@ impl Lease {
         let vault = repository.vault();
         let content: Content = match vault.get_json(ObjectKind::LEASE, &object.key) {
             Err(RepoError::Storage(error)) if error.is_not_found() => return Ok(()),
+            // Its holder used a data key that is lost: only its silence tells.
+            Err(RepoError::KeyMissing { key, .. }) => Content {
+                holder: Announcement {
+                    host: format!("a process that uses data key {key}"),
+                    ..Announcement::of(repository)
+                },
+                ended: false,
+            },
             other => other?,
         };
         if content.ended || content.holder.is_dead(&repository.options().host) {

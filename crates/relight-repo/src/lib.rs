@@ -22,6 +22,7 @@ pub mod read;
 pub mod repair;
 pub mod repository;
 mod retention;
+pub mod retire;
 pub mod rewrite;
 mod sealed;
 pub mod session;

@@ -12,6 +12,7 @@ use crate::condemned;
 use crate::error::{RepoError, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::index::{Index, PackState};
+use crate::retire;
 use crate::sealed::{self, Vault};
 use crate::settings::{self, Descriptor, Settings};
 use crate::snapshot::{self, Marks, Snapshot};
@@ -191,9 +192,14 @@ impl Repository {
         }
     }
 
+    /// Fails if the data key that this process seals under has been retired since it read the keyring.
+    pub(crate) fn check_current_key(&self) -> Result<()> {
+        retire::check(self.storage(), &self.keys)
+    }
+
     /// Reads again which packs are condemned, gone or damaged. Returns those that must not be referred to.
     pub(crate) fn refresh_states(&self) -> Result<HashMap<PackId, PackState>> {
-        let mut states = condemned::load_states(self.vault())?;
+        let mut states = condemned::load_states(self)?;
         let suspects = suspects::load(self.vault())?;
         for pack in suspects.lost {
             states.insert(pack, PackState::Gone);
@@ -259,6 +265,7 @@ impl Repository {
 
     /// Changes what may change about a snapshot.
     pub fn set_marks(&self, id: SnapshotId, marks: &Marks) -> Result<()> {
+        self.check_current_key()?;
         self.snapshot(id)?;
         self.vault()
             .put_json(ObjectKind::SNAPSHOT, &format!("{}{id}", snapshot::MARKS), marks)
@@ -285,6 +292,7 @@ impl Repository {
 
     /// Adds a log to a snapshot; false if it has one already, which stays.
     pub fn add_log(&self, id: SnapshotId, log: &[u8]) -> Result<bool> {
+        self.check_current_key()?;
         self.snapshot(id)?;
         if log.len() > snapshot::MAX_LOG {
             return Err(RepoError::ChunkTooLarge {

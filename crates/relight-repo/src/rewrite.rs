@@ -100,7 +100,7 @@ pub fn key_use(repository: &Repository, control: Control<'_>) -> Result<Vec<KeyU
     }
     let storage = repository.storage();
     let known = repository.index().packs();
-    let condemned = condemned::load_states(repository.vault())?;
+    let condemned = condemned::load_states(repository)?;
     let mut unread = Vec::new();
     for kind in PackKind::ALL {
         for object in storage.list(kind.prefix())? {
@@ -154,9 +154,19 @@ impl KeyUse {
 }
 
 /// Something whose key only its header tells.
-enum Unread {
+pub(crate) enum Unread {
     Pack(PackKind, PackId, u64),
     Object(ObjectInfo),
+}
+
+/// Under which key something is sealed.
+pub(crate) enum Under {
+    /// This one.
+    Key(KeyId),
+    /// None: it is not sealed, or not there any more.
+    None,
+    /// Its header is damaged or cannot be read now.
+    Unknown,
 }
 
 /// Reads under which key things are sealed; what has vanished, lies cold or is no sealed object is left out.
@@ -165,11 +175,25 @@ fn read_keys(
     unread: Vec<Unread>,
     control: Control<'_>,
 ) -> Result<Vec<(Unread, KeyId)>> {
+    let read = read_headers(repository, unread, control)?.into_iter();
+    let known = |(what, under)| match under {
+        Under::Key(key) => Some((what, key)),
+        Under::None | Under::Unknown => None,
+    };
+    Ok(read.filter_map(known).collect())
+}
+
+/// Reads under which key things are sealed.
+pub(crate) fn read_headers(
+    repository: &Repository,
+    unread: Vec<Unread>,
+    control: Control<'_>,
+) -> Result<Vec<(Unread, Under)>> {
     control
         .progress
         .begin("reading headers", Unit::Items, unread.len() as u64);
     let next = AtomicUsize::new(0);
-    let keys: Mutex<Result<HashMap<usize, KeyId>>> = Mutex::new(Ok(HashMap::new()));
+    let keys: Mutex<Result<HashMap<usize, Under>>> = Mutex::new(Ok(HashMap::new()));
     let read = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +202,7 @@ fn read_keys(
             control.progress.advance(1);
             let mut keys = keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             match (&mut *keys, key) {
-                (Ok(keys), Ok(key)) => drop(key.map(|key| keys.insert(at, key))),
+                (Ok(keys), Ok(key)) => drop(keys.insert(at, key)),
                 (Ok(_), Err(error)) => *keys = Err(error),
                 (Err(_), _) => return,
             }
@@ -198,29 +222,29 @@ fn read_keys(
         .collect())
 }
 
-fn key_of(repository: &Repository, what: &Unread) -> Result<Option<KeyId>> {
+fn key_of(repository: &Repository, what: &Unread) -> Result<Under> {
     let key = match what {
         Unread::Pack(kind, pack, _) => {
-            read_header(repository.storage(), repository.id(), *kind, *pack).map(|header| header.key)
+            let header = read_header(repository.storage(), repository.id(), *kind, *pack);
+            header.map(|header| Under::Key(header.key))
         }
         Unread::Object(object) => {
             let mut header = [0; SEALED_HEADER_LENGTH];
             let read = repository.storage().get_range(&object.key, 0, &mut header);
-            read.map(|()| {
-                KeyId(u32::from_le_bytes([
-                    header[12], header[13], header[14], header[15],
-                ]))
-            })
-            .map_err(RepoError::from)
+            read.map(|()| sealed::key_in(&header).map_or(Under::None, Under::Key))
+                .map_err(RepoError::from)
         }
     };
     match key {
-        Ok(key) => Ok(Some(key)),
-        Err(RepoError::Damaged { .. } | RepoError::TooNew { .. }) => Ok(None),
-        Err(RepoError::Storage(
-            StorageError::NotFound { .. } | StorageError::Short { .. } | StorageError::Cold { .. },
-        )) => Ok(None),
-        Err(error) => Err(error),
+        Err(RepoError::Damaged { .. } | RepoError::TooNew { .. }) => Ok(Under::Unknown),
+        Err(RepoError::Storage(StorageError::Cold { .. })) => Ok(Under::Unknown),
+        Err(RepoError::Storage(StorageError::Short { .. })) if matches!(what, Unread::Pack(..)) => {
+            Ok(Under::Unknown)
+        }
+        Err(RepoError::Storage(StorageError::NotFound { .. } | StorageError::Short { .. })) => {
+            Ok(Under::None)
+        }
+        other => other,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Small sealed objects: everything in a repository that is neither a pack nor the descriptor.
 
-use relight_keys::{DataKey, KeySet, ObjectKind, RepositoryId, SealError};
+use relight_keys::{DataKey, KeyId, KeySet, ObjectKind, RepositoryId, SEALED_HEADER_LENGTH, SealError};
 
 use crate::error::{RepoError, Result};
+use crate::retire;
 use crate::storage::{PutOptions, Storage};
 
 /// Seals `plain` as the object `name`.
@@ -25,6 +26,15 @@ pub(crate) fn open(
     sealed: &[u8],
 ) -> Result<Vec<u8>> {
     relight_keys::open_object(keys, repository, kind, name, sealed).map_err(|error| failed(name, error))
+}
+
+/// The data key that a sealed object with this header is sealed under; none if it is no such header.
+pub(crate) fn key_in(header: &[u8; SEALED_HEADER_LENGTH]) -> Option<KeyId> {
+    header.starts_with(b"RLSEALED").then(|| {
+        KeyId(u32::from_le_bytes([
+            header[12], header[13], header[14], header[15],
+        ]))
+    })
 }
 
 fn failed(name: &str, error: SealError) -> RepoError {
@@ -65,6 +75,7 @@ impl Vault<'_> {
 
     /// Seals and writes an object, replacing one of that name.
     pub fn put(&self, kind: ObjectKind, name: &str, plain: &[u8], options: &PutOptions) -> Result<()> {
+        retire::check(self.storage, self.keys)?;
         let sealed = seal(self.keys.current(), self.repository, kind, name, plain)?;
         Ok(self.storage.put(name, &[&sealed], options)?)
     }
@@ -80,6 +91,7 @@ impl Vault<'_> {
     pub fn put_json_new<T: serde::Serialize>(&self, kind: ObjectKind, name: &str, value: &T) -> Result<()> {
         let plain = serde_json::to_vec(value)
             .map_err(|error| RepoError::damaged(name, format!("it cannot be written ({error})")))?;
+        retire::check(self.storage, self.keys)?;
         let sealed = seal(self.keys.current(), self.repository, kind, name, &plain)?;
         Ok(self.storage.put_new(name, &[&sealed], &PutOptions::default())?)
     }

@@ -134,7 +134,7 @@ impl Rebuild<'_> {
                 packs.extend(PackKind::parse_key(&object.key).map(|name| (name, object.size)));
             }
         }
-        let states = condemned::load_states(self.repository.vault())?;
+        let states = condemned::load_states(self.repository)?;
         packs.retain(|(_, id), _| states.get(id) != Some(&PackState::Gone));
 
         let growing = Mutex::new(Growing {

@@ -170,7 +170,7 @@ fn check(repository: &Repository, line: &PackLine, bytes: &[u8]) -> Result<()> {
 
 /// Puts a pack back in its place, unless a collection has deleted it in the meantime.
 fn put(repository: &Repository, line: &PackLine, bytes: &[u8]) -> Result<bool> {
-    let states = condemned::load_states(repository.vault())?;
+    let states = condemned::load_states(repository)?;
     if states.get(&line.id) == Some(&PackState::Gone) {
         return Ok(false);
     }

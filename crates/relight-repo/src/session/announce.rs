@@ -331,13 +331,16 @@ impl Presence {
                 }
             })
         };
-        Ok(Self {
+        let presence = Self {
             repository,
             id,
             pulse,
             stop,
             heart: Some(heart),
-        })
+        };
+        // Now that everybody can see which data key it uses: see `crate::retire`.
+        presence.repository.check_current_key()?;
+        Ok(presence)
     }
 
     /// Key of its announcement.

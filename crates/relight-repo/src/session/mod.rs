@@ -19,6 +19,7 @@ pub use encoded::Encoded;
 pub use pipeline::is_zero;
 
 use crate::cdc::GearTable;
+use crate::condemned;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::PackState;
@@ -48,6 +49,10 @@ impl Session {
     pub fn begin(repository: Arc<Repository>, cancelled: Arc<AtomicBool>) -> Result<Self> {
         let began = repository.now();
         let presence = Presence::announce(repository.clone())?;
+        if repository.options().lost_keys {
+            // Who only reads does not mind which packs are about to go; who refers to them does.
+            condemned::load(repository.vault())?;
+        }
         repository.refresh()?;
         let table = GearTable::new(&repository.keys().secret("content-defined chunking v1"));
         let (pipeline, threads) = Pipeline::start(repository.clone(), cancelled, presence.pulse().clone());

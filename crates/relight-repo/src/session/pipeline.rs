@@ -386,6 +386,8 @@ impl Pipeline {
         self.pulse.check()?;
         segment.sort();
         let repository = &self.repository;
+        // Nor can anybody open the index if a part of it is sealed under a key that is no more.
+        repository.check_current_key()?;
         let id = SegmentId::random()?;
         let sealed = segment.seal(repository.keys().current(), repository.id(), id)?;
         repository

@@ -246,7 +246,7 @@ fn digest(
     let mut collected = HashMap::new();
     if outcome.iter().any(vanished) {
         repository.refresh()?;
-        collected = condemned::load_states(repository.vault())?;
+        collected = condemned::load_states(repository)?;
         let still = repository.index().packs();
         for (pack, _) in &outcome {
             if !still.contains_key(&pack.line.id) {

@@ -57,7 +57,7 @@ impl Survey {
             // A collection may have removed them, and all knowledge of them, between one look and the other.
             repository.refresh()?;
             let known = repository.index().packs();
-            let dropped = condemned::load_states(repository.vault())?;
+            let dropped = condemned::load_states(repository)?;
             if missing.all(|pack| known.contains_key(&pack.line.id) && !dropped.contains_key(&pack.line.id)) {
                 return Ok(survey);
             }
@@ -81,7 +81,7 @@ impl Survey {
         }
         repository.refresh()?;
         let vault = repository.vault();
-        let dropped: HashSet<PackId> = condemned::load_states(vault)?.into_keys().collect();
+        let dropped: HashSet<PackId> = condemned::load_states(repository)?.into_keys().collect();
         let suspects = suspects::load_records(vault)?;
         let checks = Checks::load(vault)?;
         let mut health = Health::new(repository, dropped.clone());
