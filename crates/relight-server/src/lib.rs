@@ -1,1 +1,23 @@
 //! The server: configuration, state, access, audit and listeners.
+//!
+//! ```text
+//! configuration (one TOML file) ─┐
+//! state (SQLite: users, tokens, rules, records) ─ gate (who may do what) ─┐
+//! repositories, one datastore each ─ routes of the protocol (relight-pbs) ┴─ HTTP/1.1 ─ TLS ─ listeners
+//! ```
+
+pub mod config;
+mod error;
+pub mod gate;
+mod listener;
+mod notify;
+mod repositories;
+mod rest;
+mod run;
+mod server;
+pub mod state;
+mod tls;
+
+pub use error::{Result, ServerError};
+pub use run::{Listening, serve};
+pub use server::{Server, Stopper};

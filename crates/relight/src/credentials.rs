@@ -1,7 +1,7 @@
 //! Where keys come from: files and prompts, never arguments.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use relight_keys::{KeyFile, Passphrase, Provider, RecoveryKey};
@@ -110,15 +110,35 @@ pub fn prompt_new(question: &str) -> Result<Passphrase> {
     Ok(new)
 }
 
-/// Reads a line from the terminal without showing it.
+/// A new password of a user of the server: the first line of a file, or typed twice.
+pub fn new_password(file: Option<&Path>) -> Result<Zeroizing<String>> {
+    if let Some(path) = file {
+        let read = std::fs::read_to_string(path);
+        let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
+        return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_string()));
+    }
+    let missing = "there is no terminal to ask for a password: name a file with --new-password-file";
+    let first = typed("New password (at least 8 characters): ", missing)?;
+    if *typed("Again: ", missing)? != *first {
+        return Err(Failure::Usage(
+            "the two passwords differ; nothing was changed".into(),
+        ));
+    }
+    Ok(first)
+}
+
+/// Reads a passphrase from the terminal.
 fn prompt(question: &str) -> Result<Zeroizing<String>> {
+    let missing = "no key was given and there is no terminal to ask for a passphrase: set RELIGHT_PASSWORD_FILE or \
+                   RELIGHT_KEY_FILE";
+    typed(question, missing)
+}
+
+/// Reads a line from the terminal without showing it; `missing` says what to do without one.
+fn typed(question: &str, missing: &str) -> Result<Zeroizing<String>> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::Usage(
-            "no key was given and there is no terminal to ask for a passphrase: set RELIGHT_PASSWORD_FILE or \
-             RELIGHT_KEY_FILE"
-                .into(),
-        ));
+        return Err(Failure::Usage(missing.into()));
     }
     let failed = |error: rustix::io::Errno| Failure::Io("read the passphrase".into(), error.into());
     eprint!("{question}");

@@ -4,6 +4,7 @@ use relight_mount::MountError;
 use relight_pxar::DecodeError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
+use relight_server::ServerError;
 use relight_workloads::WorkloadError;
 
 use crate::exit::Exit;
@@ -20,6 +21,9 @@ pub enum Failure {
     /// A workload.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    /// The server, its configuration or state.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The arguments do not fit together or name something that is not there.
     #[error("{0}")]
     Usage(String),

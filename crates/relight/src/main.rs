@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod rows;
 mod s3;
+mod server_state;
 mod shown;
 mod steps;
 mod target;
@@ -34,10 +35,11 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(if cli.global.quiet {
-            tracing::Level::ERROR
-        } else {
-            tracing::Level::WARN
+        .with_max_level(match (cli.global.quiet, &cli.command) {
+            (true, _) => tracing::Level::ERROR,
+            // Its log is the only place where it says what it does.
+            (false, Command::Serve(_)) => tracing::Level::INFO,
+            (false, _) => tracing::Level::WARN,
         })
         .with_target(false)
         .without_time()

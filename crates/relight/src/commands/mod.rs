@@ -1,5 +1,7 @@
 //! One file a command.
 
+mod acl;
+mod audit;
 mod backup;
 mod collect;
 mod copy;
@@ -16,8 +18,11 @@ mod protect;
 mod quickstart;
 mod repair;
 mod restore;
+mod serve;
 mod snapshots;
 mod stats;
+mod token;
+mod user;
 mod verify;
 
 use clap::Subcommand;
@@ -73,6 +78,19 @@ pub enum Command {
     Mount(mount::Options),
     /// Show a disk image as a read-only file or network block device
     Map(map::Options),
+    /// Be a backup server: Proxmox VE and proxmox-backup-client use it as a Proxmox Backup Server
+    Serve(serve::Options),
+    /// Manage who may log in to the server
+    #[command(subcommand)]
+    User(user::Command),
+    /// Manage the API tokens by which programs log in to the server
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Manage what users and tokens may do on the server
+    #[command(subcommand)]
+    Acl(acl::Command),
+    /// Show what was denied and changed on the server, and by whom
+    Audit(audit::Options),
 }
 
 impl Command {
@@ -100,6 +118,11 @@ impl Command {
             Self::Key(command) => key::run(global, command),
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
+            Self::Serve(options) => serve::run(global, options),
+            Self::User(command) => user::run(global, command),
+            Self::Token(command) => token::run(global, command),
+            Self::Acl(command) => acl::run(global, command),
+            Self::Audit(options) => audit::run(global, options),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a call failed: a status, and one line of plain text, which clients show to people as it is.
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// What the client shows. Names nothing that the caller may not know of.
     pub message: String,
+    /// A header to add.
+    pub header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// Result of a call.
@@ -21,7 +23,15 @@ impl ApiError {
         Self {
             status,
             message: message.into(),
+            header: None,
         }
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
     }
 
     /// 400: what was asked for cannot be done. The status of most failures in this protocol.

@@ -99,6 +99,9 @@ pub(super) fn error(error: &ApiError, format: Format) -> Response<Body> {
             response
         }
     };
+    if let Some((name, value)) = &error.header {
+        response.headers_mut().insert(name, value.clone());
+    }
     if error.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(SET_COOKIE, FORGET_TICKET);
     }

@@ -1,0 +1,250 @@
+//! Who sends a request, and what that one may do: the answers to what the service asks, from the state.
+
+mod records;
+mod throttle;
+mod tickets;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use relight_pbs::access::{
+    Access, AuditEvent, AuthId, Credentials, Privileges, Unauthenticated, UserId, granted,
+};
+use tokio::sync::Semaphore;
+
+pub(crate) use records::Records;
+use throttle::Throttle;
+pub use tickets::{CSRF_TICKET, Issued, TicketError, Tickets};
+
+use crate::error::Result;
+use crate::state::{Known, PasswordHash, State};
+
+/// Passwords that are hashed at a time: each takes some 50 ms of a processor and 32 MiB.
+const HASHED_AT_ONCE: usize = 2;
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Wrong user, password or ticket; which, is not told.
+    Wrong,
+    /// Too many wrong ones before: come back in so many seconds.
+    TooMany(u64),
+}
+
+/// The gate.
+pub struct Gate {
+    state: Arc<State>,
+    tickets: Tickets,
+    throttle: Throttle,
+    hashing: Semaphore,
+    records: Records,
+}
+
+impl Gate {
+    /// Over a state.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn new(state: Arc<State>) -> Result<Self> {
+        let tickets = Tickets::new(&*state.ticket_key()?);
+        let records = Records::start(state.clone())?;
+        Ok(Self {
+            state,
+            tickets,
+            throttle: Throttle::default(),
+            hashing: Semaphore::new(HASHED_AT_ONCE),
+            records,
+        })
+    }
+
+    /// The state.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// Writes down what has not been yet. No records are taken afterwards.
+    pub fn close(&self) {
+        self.records.close();
+    }
+
+    fn known(&self) -> Option<Arc<Known>> {
+        // Nobody is let in on a state that cannot be read.
+        self.state
+            .known()
+            .inspect_err(|error| tracing::error!("{error}"))
+            .ok()
+    }
+
+    /// Checks a user's password, or a ticket in its place, and gives a new ticket.
+    ///
+    /// # Errors
+    /// Wrong, or too many wrong ones from there.
+    pub async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        peer: Option<SocketAddr>,
+    ) -> Result<(UserId, Issued), Refusal> {
+        let now = Timestamp::now().as_second();
+        self.throttle.check(peer, now).map_err(Refusal::TooMany)?;
+        let known = self.known().ok_or(Refusal::Wrong)?;
+        let user = user.parse::<UserId>().ok();
+        let found = user.as_ref().and_then(|id| known.user(id));
+        let good = if password.starts_with("PBS:") {
+            let ticket = found.is_some_and(|user| {
+                let signed = self.tickets.verify(password, now);
+                signed
+                    .is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
+            });
+            ticket.then_some(()).is_some()
+        } else {
+            let hash = found.and_then(|user| user.password.clone());
+            let password = zeroize::Zeroizing::new(password.as_bytes().to_vec());
+            let _turn = self.hashing.acquire().await;
+            let verified =
+                tokio::task::spawn_blocking(move || PasswordHash::verify(hash.as_ref(), &password)).await;
+            match verified {
+                Ok(Ok(good)) => good,
+                Ok(Err(error)) => {
+                    tracing::error!("{error}");
+                    false
+                }
+                Err(_) => false,
+            }
+        };
+        match found.filter(|user| good && user.is_active(now)) {
+            Some(user) => Ok((user.id.clone(), self.tickets.issue(&user.id, user.epoch, now))),
+            None => {
+                self.throttle.failed(peer, now);
+                Err(Refusal::Wrong)
+            }
+        }
+    }
+
+    fn authenticate_token(&self, text: &str, now: i64) -> Result<AuthId, Unauthenticated> {
+        let wrong = |why: &str| Unauthenticated::new(format!("API token: {why}"));
+        let (id, secret) = text.split_once(':').ok_or_else(|| wrong("no secret"))?;
+        let id: AuthId = id.parse().map_err(|error| wrong(&format!("{error}")))?;
+        if id.token().is_none() {
+            return Err(wrong("the name is that of a user"));
+        }
+        let secret = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
+        let known = self.known().ok_or_else(|| wrong("the state cannot be read"))?;
+        let user = known.user(id.user()).ok_or_else(|| wrong("no such user"))?;
+        let token = known.token(&id).ok_or_else(|| wrong("no such token"))?;
+        if !token.has_secret(&secret) {
+            return Err(wrong("wrong secret"));
+        }
+        if !user.is_active(now) || !token.is_active(now) {
+            return Err(wrong("disabled or expired"));
+        }
+        Ok(id)
+    }
+
+    fn authenticate_ticket(
+        &self,
+        ticket: &str,
+        credentials: &Credentials<'_>,
+        now: i64,
+    ) -> Result<AuthId, Unauthenticated> {
+        let wrong = |why: String| Unauthenticated::new(format!("ticket: {why}"));
+        let ticket = percent_encoding::percent_decode_str(ticket).decode_utf8_lossy();
+        let signed = self
+            .tickets
+            .verify(&ticket, now)
+            .map_err(|error| wrong(error.to_string()))?;
+        let known = self
+            .known()
+            .ok_or_else(|| wrong("the state cannot be read".into()))?;
+        let user = known
+            .user(signed.user())
+            .ok_or_else(|| wrong("no such user".into()))?;
+        if !self.tickets.is_of(&signed, user.epoch) {
+            return Err(wrong(
+                "it was not signed here, or the password was changed since".into(),
+            ));
+        }
+        if !user.is_active(now) {
+            return Err(wrong("the user is disabled or expired".into()));
+        }
+        if credentials.changing {
+            let csrf = credentials.csrf.ok_or_else(|| wrong("no CSRF token".into()))?;
+            self.tickets
+                .verify_csrf(csrf, &user.id, user.epoch, now)
+                .map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(user.id.clone().into())
+    }
+}
+
+/// The ticket in `Cookie` headers.
+fn ticket_of(cookies: &str) -> Option<&str> {
+    let named = |wanted: &str| {
+        cookies.split(';').find_map(|cookie| {
+            let (name, value) = cookie.trim().split_once('=')?;
+            (name == wanted).then_some(value)
+        })
+    };
+    // The name with the prefix is one that no other host or path can have set.
+    named("__Host-PBSAuthCookie").or_else(|| named("PBSAuthCookie"))
+}
+
+impl Access for Gate {
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Result<AuthId, Unauthenticated> {
+        let now = Timestamp::now().as_second();
+        let token = credentials
+            .authorization
+            .and_then(|value| value.strip_prefix("PBSAPIToken"));
+        if let Some(token) = token.and_then(|rest| rest.strip_prefix([' ', '='])) {
+            return self.authenticate_token(token.trim(), now);
+        }
+        match credentials.cookie.and_then(ticket_of) {
+            Some(ticket) => self.authenticate_ticket(ticket, credentials, now),
+            None => Err(Unauthenticated::new("no credentials")),
+        }
+    }
+
+    fn privileges(&self, who: &AuthId, path: &str) -> Privileges {
+        self.known()
+            .map_or(Privileges::NONE, |known| privileges(&known, who, path))
+    }
+
+    fn exists(&self, who: &AuthId) -> bool {
+        self.known().is_some_and(|known| match who.token() {
+            None => known.user(who.user()).is_some(),
+            Some(_) => known.token(who).is_some(),
+        })
+    }
+
+    fn has_below(&self, who: &AuthId, path: &str, some: Privileges) -> bool {
+        let Some(known) = self.known() else { return false };
+        let under = |rule: &str| {
+            rule.strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || path.ends_with('/'))
+        };
+        privileges(&known, who, path).intersects(some)
+            || known
+                .rules
+                .iter()
+                .filter(|rule| rule.who.user() == who.user() && under(rule.path.as_str()))
+                .any(|rule| privileges(&known, who, rule.path.as_str()).intersects(some))
+    }
+
+    fn audit(&self, event: &AuditEvent<'_>) {
+        self.records.add(event);
+    }
+}
+
+/// What somebody may do at a path: a token never more than its user.
+pub(crate) fn privileges(known: &Known, who: &AuthId, path: &str) -> Privileges {
+    let of_user = granted(&known.rules, &who.user().clone().into(), path);
+    match who.token() {
+        None => of_user,
+        Some(_) if of_user.is_empty() => Privileges::NONE,
+        Some(_) => of_user & granted(&known.rules, who, path),
+    }
+}
+
+#[cfg(test)]
+mod tests;

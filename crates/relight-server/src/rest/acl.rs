@@ -1,0 +1,156 @@
+//! Rules, roles, and what follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::Method;
+use relight_pbs::access::{AclPath, AuthId, Privileges, Role, Rule};
+use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, NoParameters, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{About, failed};
+use crate::gate::{Gate, privileges};
+
+pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>, about: &Arc<About>) {
+    let of = gate.clone();
+    router.on_blocking(Method::GET, "/access/acl", move |call, wanted: Wanted| {
+        list(&of, &call, &wanted)
+    });
+    let of = gate.clone();
+    router.on_blocking(Method::PUT, "/access/acl", move |call, change: Change| {
+        set(&of, &call, change)
+    });
+    let (of, about) = (gate.clone(), about.clone());
+    router.on_blocking(
+        Method::GET,
+        "/access/permissions",
+        move |call, of_whom: OfWhom| permissions(&of, &about, &call, of_whom),
+    );
+    router.on(Method::GET, "/access/roles", |_, _: NoParameters| async {
+        let role = |role: &Role| {
+            json!({
+                "roleid": role.name(),
+                "privs": role.privileges().names().collect::<Vec<_>>(),
+                "comment": role.comment(),
+            })
+        };
+        Answer::data(Role::ALL.iter().map(role).collect::<Vec<Value>>())
+    });
+    router
+        .on(Method::GET, "/access/domains", |_, _: NoParameters| async {
+            Answer::data(
+                json!([{"realm": "pbs", "type": "pbs", "comment": "Users of this server", "default": true}]),
+            )
+        })
+        .public();
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    path: Option<AclPath>,
+    #[serde(default)]
+    exact: bool,
+}
+
+fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
+    let known = gate.state().known().map_err(failed)?;
+    let who = call.who()?;
+    let some = Privileges::SYS_AUDIT | Privileges::PERMISSIONS_MODIFY;
+    let sees_all = call.privileges("/access/acl")?.intersects(some);
+    let fits = |rule: &&Rule| match &wanted.path {
+        None => true,
+        Some(path) if wanted.exact => rule.path == *path,
+        Some(path) => {
+            let rest = rule.path.as_str().strip_prefix(path.as_str());
+            path.as_str() == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    };
+    let rule = |rule: &Rule| {
+        json!({
+            "path": rule.path,
+            "ugid": rule.who,
+            "ugid_type": "user",
+            "roleid": rule.role.name(),
+            "propagate": rule.propagate,
+        })
+    };
+    // Everybody sees the rules about itself and its tokens.
+    let seen = known
+        .rules
+        .iter()
+        .filter(|rule| sees_all || (who.owns_as(&rule.who)));
+    let list: Vec<Value> = seen.filter(fits).map(rule).collect();
+    Answer::data(list)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Change {
+    path: AclPath,
+    role: String,
+    auth_id: AuthId,
+    propagate: Option<bool>,
+    #[serde(default)]
+    delete: bool,
+}
+
+fn set(gate: &Gate, call: &Call, change: Change) -> ApiResult<Answer> {
+    call.require("/access/acl", Privileges::PERMISSIONS_MODIFY)?;
+    let role: Role = change.role.parse().map_err(ApiError::bad_request)?;
+    let result = if change.delete {
+        gate.state()
+            .remove_rule(&change.path, &change.auth_id, Some(role))
+    } else {
+        gate.state().set_rule(&Rule {
+            path: change.path,
+            who: change.auth_id,
+            role,
+            propagate: change.propagate.unwrap_or(true),
+        })
+    };
+    result.map_err(failed)?;
+    Ok(Answer::null())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct OfWhom {
+    auth_id: Option<AuthId>,
+    path: Option<AclPath>,
+}
+
+/// Privileges at each path of interest, and whether each holds for what is below.
+fn permissions(gate: &Gate, about: &About, call: &Call, wanted: OfWhom) -> ApiResult<Answer> {
+    let who = call.who()?;
+    let of = wanted.auth_id.unwrap_or_else(|| who.clone());
+    if !who.owns_as(&of) {
+        call.require("/access", Privileges::SYS_AUDIT)?;
+    }
+    let known = gate.state().known().map_err(failed)?;
+    let paths: BTreeSet<String> = match wanted.path {
+        Some(path) => BTreeSet::from([path.into()]),
+        None => {
+            let fixed = ["/", "/access", "/datastore", "/remote", "/system"].map(String::from);
+            let stores = about.datastores.iter().map(|name| format!("/datastore/{name}"));
+            let rules = known.rules.iter().map(|rule| rule.path.to_string());
+            fixed.into_iter().chain(stores).chain(rules).collect()
+        }
+    };
+    let mut answer = BTreeMap::new();
+    for path in paths {
+        // Whether it goes on below: as a path shows that nobody has made a rule for.
+        let below = privileges(&known, &of, &format!("{path}/\u{1}"));
+        let here = privileges(&known, &of, &path);
+        let names: BTreeMap<&str, bool> = Privileges::NAMES
+            .iter()
+            .filter(|(_, one)| here.contains(*one))
+            .map(|(name, one)| (*name, below.contains(*one)))
+            .collect();
+        if !names.is_empty() {
+            answer.insert(path, names);
+        }
+    }
+    Answer::data(answer)
+}

@@ -1,0 +1,102 @@
+//! Log-in and passwords.
+
+use std::sync::Arc;
+
+use http::header::RETRY_AFTER;
+use http::{Method, StatusCode};
+use relight_pbs::access::UserId;
+use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, Router, blocking};
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{failed, is_self, require_self_or_modify};
+use crate::gate::{CSRF_TICKET, Gate, Refusal};
+use crate::state::PasswordHash;
+
+pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>) {
+    let of = gate.clone();
+    router
+        .on(Method::POST, "/access/ticket", move |call, login: Login| {
+            let gate = of.clone();
+            async move { log_in(&gate, &call, login).await }
+        })
+        .public();
+    let of = gate.clone();
+    router.on(Method::PUT, "/access/password", move |call, change: Password| {
+        let gate = of.clone();
+        async move { set_password(gate, call, change).await }
+    });
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Login {
+    username: String,
+    password: String,
+    /// Instead of one in the name.
+    realm: Option<String>,
+    /// Asks for the form of answer that this server gives anyway.
+    #[serde(default, rename = "new-format")]
+    _new_format: Option<bool>,
+}
+
+async fn log_in(gate: &Gate, call: &Call, login: Login) -> ApiResult<Answer> {
+    let user = match &login.realm {
+        Some(realm) if !login.username.contains('@') => format!("{}@{realm}", login.username),
+        _ => login.username,
+    };
+    let password = Zeroizing::new(login.password);
+    match gate.log_in(&user, &password, call.peer()).await {
+        Ok((user, issued)) => {
+            let data = json!({"username": user, "ticket": issued.ticket, CSRF_TICKET: issued.csrf});
+            Ok(Answer::data(data)?.with("status", 200).with("success", true))
+        }
+        Err(Refusal::Wrong) => Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "permission check failed.",
+        )),
+        Err(Refusal::TooMany(seconds)) => {
+            tracing::warn!(target: "audit", peer = ?call.peer(), "too many wrong passwords; none is looked at for {seconds} s");
+            Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("too many wrong passwords from this address; try again in {seconds} seconds"),
+            )
+            .with_header(RETRY_AFTER, seconds.into()))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Password {
+    userid: UserId,
+    password: String,
+    /// The old one; whoever changes its own must know it, so that a stolen ticket cannot.
+    confirmation_password: Option<String>,
+}
+
+async fn set_password(gate: Arc<Gate>, call: Call, change: Password) -> ApiResult<Answer> {
+    require_self_or_modify(&call, &change.userid)?;
+    if is_self(call.who()?, &change.userid) {
+        let old = Zeroizing::new(change.confirmation_password.unwrap_or_default());
+        let is_ticket = old.starts_with("PBS:");
+        if is_ticket
+            || gate
+                .log_in(&change.userid.to_string(), &old, call.peer())
+                .await
+                .is_err()
+        {
+            return Err(ApiError::bad_request(
+                "confirmation-password is not the password until now",
+            ));
+        }
+    }
+    let password = Zeroizing::new(change.password);
+    blocking(move || {
+        let hash = PasswordHash::new(password.as_bytes()).map_err(failed)?;
+        gate.state().set_password(&change.userid, &hash).map_err(failed)?;
+        Ok(Answer::null())
+    })
+    .await
+}

@@ -1,0 +1,181 @@
+//! The server as a whole: opened, bound, run, stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relight_pbs::service::http::{HttpService, Limits, Router};
+use relight_pbs::service::tasks::{self, Tasks};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::error::{Result, ServerError};
+use crate::gate::Gate;
+use crate::listener::{self, Gatehouse};
+use crate::notify::notify;
+use crate::state::State;
+use crate::tls::Certificate;
+use crate::{repositories, rest};
+
+/// A server that has been opened.
+pub struct Server {
+    config: Config,
+    certificate: Arc<Certificate>,
+    gate: Arc<Gate>,
+    tasks: Arc<Tasks>,
+    service: Arc<HttpService>,
+    listeners: Vec<TcpListener>,
+    stop: watch::Sender<bool>,
+}
+
+/// Tells a server to stop, or to read its certificate again.
+#[derive(Clone)]
+pub struct Stopper {
+    stop: watch::Sender<bool>,
+    certificate: Arc<Certificate>,
+}
+
+impl Stopper {
+    /// Takes no new connections; what runs may go on for the grace time.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Reads the certificate again.
+    ///
+    /// # Errors
+    /// It cannot be read; the one from before goes on being used.
+    pub fn reload(&self) -> Result<()> {
+        self.certificate.reload()
+    }
+}
+
+impl Server {
+    /// Opens state, certificate and all repositories, which may take a while for large ones.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn open(config: Config) -> Result<Self> {
+        let state = Arc::new(State::open(&config.server.state)?);
+        let host = match &config.server.node {
+            Some(node) => node.clone(),
+            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        };
+        let certificate = Certificate::open(&config.server, &host)?;
+        let tasks_folder = config.server.state.join("tasks");
+        let tasks = Tasks::open(&tasks_folder, &host).map_err(ServerError::file("open", &tasks_folder))?;
+        let gate = Arc::new(Gate::new(state)?);
+        let mut router = Router::new();
+        let about = rest::About {
+            fingerprint: certificate.fingerprint(),
+            instance: gate.state().instance_id()?,
+            datastores: config
+                .repositories
+                .iter()
+                .map(|repository| repository.name.clone())
+                .collect(),
+        };
+        rest::routes(&mut router, &gate, about);
+        tasks::rest::routes(&mut router, &tasks);
+        for repository in &config.repositories {
+            let _opened = repositories::open(repository, &config.server.cache)?;
+        }
+        let service = HttpService::new(router, gate.clone(), Limits::default());
+        Ok(Self {
+            config,
+            certificate,
+            gate,
+            tasks,
+            service,
+            listeners: Vec::new(),
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// SHA-256 of the certificate: what a client is told to expect.
+    pub fn fingerprint(&self) -> String {
+        self.certificate.fingerprint()
+    }
+
+    /// How to stop it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: self.stop.clone(),
+            certificate: self.certificate.clone(),
+        }
+    }
+
+    /// Listens, without taking connections yet; gives the addresses.
+    ///
+    /// # Errors
+    /// An address is taken, or not this host's.
+    pub async fn bind(&mut self) -> Result<Vec<SocketAddr>> {
+        for address in &self.config.server.listen {
+            self.listeners.extend(listener::bind(address).await?);
+        }
+        let address = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map_err(|error| ServerError::System(format!("the address that is listened on: {error}")))
+        };
+        self.listeners.iter().map(address).collect()
+    }
+
+    /// Serves until told to stop, then lets sessions and tasks end for the grace time, and breaks off what is left.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub async fn run(self) -> Result<()> {
+        let limits = &self.config.server;
+        let house = Gatehouse::new(
+            self.service.clone(),
+            self.certificate.acceptor()?,
+            limits.max_connections,
+            limits.max_connections_per_address,
+        );
+        let mut listening = Vec::new();
+        for listener in self.listeners {
+            listening.push(tokio::spawn(
+                house.clone().listen(listener, self.stop.subscribe()),
+            ));
+        }
+        notify("READY=1");
+        let mut stop = self.stop.subscribe();
+        let _ = stop.wait_for(|stop| *stop).await;
+        notify("STOPPING=1");
+        for task in listening {
+            let _ = task.await;
+        }
+        self.service.stop();
+        let left = async {
+            self.service.ended().await;
+            while self.tasks.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(self.config.server.grace.0, left)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "{} sessions are broken off, and {} tasks",
+                self.service.sessions(),
+                self.tasks.running()
+            );
+        }
+        // Tasks end at a point where nothing is lost; those of sessions end with them.
+        self.tasks.stop_all();
+        self.service.abort();
+        let ended = async {
+            self.service.ended().await;
+            while self.tasks.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        let gate = self.gate.clone();
+        let _ = tokio::task::spawn_blocking(move || gate.close()).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! What the server remembers: users, tokens, rules, its signing key, and the records of denied and changing requests. One SQLite
+//! database in the state folder, which the running server and the commands of the operator open side by side.
+
+mod audit;
+mod rules;
+mod schema;
+mod secrets;
+mod tokens;
+mod users;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use relight_pbs::access::Rule;
+use rusqlite::Connection;
+
+pub use audit::{Record, RecordFilter};
+pub use secrets::NewSecret;
+pub(crate) use secrets::random;
+pub use tokens::{Token, TokenChange};
+pub use users::{PasswordHash, User, UserChange};
+
+use crate::error::{Result, ServerError};
+
+/// How long one waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Users, tokens and rules as of one moment.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// All users, by name.
+    pub users: Vec<User>,
+    /// All tokens, by user and name.
+    pub tokens: Vec<Token>,
+    /// All rules, by path.
+    pub rules: Vec<Rule>,
+}
+
+/// The database.
+pub struct State {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    /// What was read last, and which version of the data that was; none after a change of our own.
+    known: Option<(i64, Arc<Known>)>,
+}
+
+impl State {
+    /// Opens the database in a folder; both are made if they are not there. Others on this host cannot read them.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be made, read or understood.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(ServerError::file("make the state folder", folder))?;
+        let path = folder.join("state.db");
+        // SQLite would make it readable to all; its journals get the mode of the file.
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(ServerError::file("make", &path))?;
+        let failed = |source| ServerError::State {
+            path: path.clone(),
+            source,
+        };
+        let mut connection = Connection::open(&path).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        schema::prepare(&mut connection, &path)?;
+        Ok(Self {
+            path,
+            inner: Mutex::new(Inner {
+                connection,
+                known: None,
+            }),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> ServerError {
+        ServerError::State {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Reads.
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        query(&self.inner().connection).map_err(|error| self.failed(error))
+    }
+
+    /// Changes something, all of it or nothing.
+    fn change<T>(&self, change: impl FnOnce(&Connection) -> Result<T, Change>) -> Result<T> {
+        let mut inner = self.inner();
+        inner.known = None;
+        let behaviour = rusqlite::TransactionBehavior::Immediate;
+        let transaction = inner
+            .connection
+            .transaction_with_behavior(behaviour)
+            .map_err(|error| self.failed(error))?;
+        let result = change(&transaction).map_err(|error| match error {
+            Change::Sqlite(error) => self.failed(error),
+            Change::Refused(why) => ServerError::Refused(why),
+        })?;
+        transaction.commit().map_err(|error| self.failed(error))?;
+        Ok(result)
+    }
+
+    /// Users, tokens and rules as they are now, whoever changed them last.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn known(&self) -> Result<Arc<Known>> {
+        let mut inner = self.inner();
+        // Changes when another process has written (SQLite, pragma data_version).
+        let version = inner
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
+            .map_err(|error| self.failed(error))?;
+        if let Some((read, known)) = &inner.known
+            && *read == version
+        {
+            return Ok(known.clone());
+        }
+        let read = |connection: &Connection| -> rusqlite::Result<Known> {
+            Ok(Known {
+                users: users::all(connection)?,
+                tokens: tokens::all(connection)?,
+                rules: rules::all(connection)?,
+            })
+        };
+        let known = Arc::new(read(&inner.connection).map_err(|error| self.failed(error))?);
+        inner.known = Some((version, known.clone()));
+        Ok(known)
+    }
+}
+
+/// Why a change was not made.
+enum Change {
+    Sqlite(rusqlite::Error),
+    Refused(String),
+}
+
+impl From<rusqlite::Error> for Change {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn refused<T>(why: impl Into<String>) -> Result<T, Change> {
+    Err(Change::Refused(why.into()))
+}

@@ -1,0 +1,102 @@
+//! The tables.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::error::{Result, ServerError};
+
+/// Version of the tables (`PRAGMA user_version`). A step per version; each is run once, in order.
+const STEPS: &[&str] = &[
+    // 1
+    "CREATE TABLE users (
+        id TEXT PRIMARY KEY NOT NULL,
+        enabled INTEGER NOT NULL,
+        expires INTEGER,
+        comment TEXT,
+        -- Argon2id: salt, memory in KiB, passes, lanes, result. Null: no password, tokens only.
+        password TEXT,
+        -- Goes up when the password changes; tickets are signed with it, and end with it.
+        epoch INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE tokens (
+        user TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        enabled INTEGER NOT NULL,
+        expires INTEGER,
+        comment TEXT,
+        -- SHA-256 of the secret, which has 122 random bits.
+        secret BLOB NOT NULL,
+        PRIMARY KEY (user, name)
+    ) STRICT;
+    CREATE TABLE rules (
+        path TEXT NOT NULL,
+        who TEXT NOT NULL,
+        role TEXT NOT NULL,
+        propagate INTEGER NOT NULL,
+        PRIMARY KEY (path, who, role)
+    ) STRICT;
+    CREATE TABLE secrets (
+        name TEXT PRIMARY KEY NOT NULL,
+        value BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        -- Milliseconds since 1970.
+        time INTEGER NOT NULL,
+        who TEXT,
+        peer TEXT,
+        what TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_time ON audit (time);
+    CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'records are never changed'); END;
+    CREATE TRIGGER audit_is_never_removed BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'records are never removed'); END;",
+];
+
+/// Brings the tables of a database to this version.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
+    let failed = |source| ServerError::State {
+        path: path.to_path_buf(),
+        source,
+    };
+    // Readers and one writer side by side, from several processes; what was committed survives a power cut.
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "foreign_keys", true)
+        .map_err(failed)?;
+    let version = |connection: &Connection| -> rusqlite::Result<i64> {
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+    };
+    let current = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let found = version(connection).map_err(failed)?;
+    if found > current {
+        return Err(ServerError::Newer {
+            path: path.to_path_buf(),
+            found,
+        });
+    }
+    if found == current {
+        return Ok(());
+    }
+    let behaviour = rusqlite::TransactionBehavior::Immediate;
+    let transaction = connection.transaction_with_behavior(behaviour).map_err(failed)?;
+    // Another process may have done it meanwhile.
+    let found = usize::try_from(version(&transaction).map_err(failed)?).unwrap_or(0);
+    for step in STEPS.iter().skip(found) {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction
+        .pragma_update(None, "user_version", current)
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)
+}

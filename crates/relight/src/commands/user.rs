@@ -1,0 +1,243 @@
+//! `relight user`: who may log in to the server.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use relight_pbs::access::UserId;
+use relight_server::state::{PasswordHash, UserChange};
+use serde::Serialize;
+
+use crate::context::Global;
+use crate::credentials;
+use crate::exit::Exit;
+use crate::failure::Result;
+use crate::output;
+use crate::server_state::{ConfigOptions, parse_end, record, shown_end};
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the users
+    List(ListOptions),
+    /// Add a user
+    Add(AddOptions),
+    /// Remove a user, its tokens, and its rules
+    Remove(OneOptions),
+    /// Give a user a new password, which ends where it is logged in
+    Password(PasswordOptions),
+    /// Let a user in again
+    Enable(OneOptions),
+    /// Keep a user and its tokens out, at once
+    Disable(OneOptions),
+}
+
+/// Options of `user list`.
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    #[command(flatten)]
+    config: ConfigOptions,
+}
+
+/// Options of `user add`.
+#[derive(Debug, Args)]
+pub struct AddOptions {
+    #[command(flatten)]
+    config: ConfigOptions,
+    /// Its name: name@realm, such as backup@pbs
+    #[arg(value_name = "USER")]
+    user: UserId,
+    #[command(flatten)]
+    password: NewPassword,
+    /// A user that logs in with tokens only
+    #[arg(long, conflicts_with = "new_password_file")]
+    no_password: bool,
+    /// What lists show beside the name
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// When it ends: a day, a time, or never
+    #[arg(long, value_name = "WHEN", value_parser = parse_end)]
+    expires: Option<i64>,
+}
+
+/// Options of `user password`.
+#[derive(Debug, Args)]
+pub struct PasswordOptions {
+    #[command(flatten)]
+    config: ConfigOptions,
+    /// Whose
+    #[arg(value_name = "USER")]
+    user: UserId,
+    #[command(flatten)]
+    password: NewPassword,
+}
+
+/// Options of commands for one user.
+#[derive(Debug, Args)]
+pub struct OneOptions {
+    #[command(flatten)]
+    config: ConfigOptions,
+    /// Which
+    #[arg(value_name = "USER")]
+    user: UserId,
+}
+
+/// Where a new password comes from.
+#[derive(Debug, Args)]
+struct NewPassword {
+    /// File whose first line is the new password; without it a prompt asks for it
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+}
+
+impl NewPassword {
+    fn hash(&self) -> Result<PasswordHash> {
+        let password = credentials::new_password(self.new_password_file.as_deref())?;
+        Ok(PasswordHash::new(password.as_bytes())?)
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    user: String,
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<i64>,
+    password: bool,
+    tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    user: String,
+    done: &'static str,
+}
+
+/// Does it.
+pub fn run(global: &Global, command: &Command) -> Result<Exit> {
+    match command {
+        Command::List(options) => list(global, options),
+        Command::Add(options) => add(global, options),
+        Command::Remove(OneOptions { config, user }) => {
+            let state = config.state()?;
+            state.remove_user(user)?;
+            record(&state, format!("user remove {user}"))?;
+            Ok(done(
+                global,
+                user,
+                "removed",
+                "is removed, with its tokens and rules",
+            ))
+        }
+        Command::Password(options) => {
+            let state = options.config.state()?;
+            // Before a password is asked for.
+            state.change_user(&options.user, &UserChange::default())?;
+            state.set_password(&options.user, &options.password.hash()?)?;
+            record(&state, format!("user password {}", options.user))?;
+            Ok(done(
+                global,
+                &options.user,
+                "password",
+                "has a new password; where it was logged in, it is no more",
+            ))
+        }
+        Command::Enable(options) => enable(global, options, true),
+        Command::Disable(options) => enable(global, options, false),
+    }
+}
+
+fn done(global: &Global, user: &UserId, what: &'static str, words: &str) -> Exit {
+    let result = Done {
+        user: user.to_string(),
+        done: what,
+    };
+    output::result(global, &result, |_, out| {
+        out.push_str(&format!("{user} {words}.\n"))
+    });
+    Exit::Done
+}
+
+fn enable(global: &Global, options: &OneOptions, enabled: bool) -> Result<Exit> {
+    let state = options.config.state()?;
+    let change = UserChange {
+        enabled: Some(enabled),
+        ..UserChange::default()
+    };
+    state.change_user(&options.user, &change)?;
+    let (what, command, words) = match enabled {
+        true => ("enabled", "enable", "may log in again"),
+        false => ("disabled", "disable", "and its tokens are kept out from now on"),
+    };
+    record(&state, format!("user {command} {}", options.user))?;
+    Ok(done(global, &options.user, what, words))
+}
+
+fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
+    let state = options.config.state()?;
+    if state.known()?.user(&options.user).is_some() {
+        // Before a password is asked for.
+        return Err(relight_server::ServerError::Refused(format!(
+            "there is a user {} already",
+            options.user
+        ))
+        .into());
+    }
+    let hash = if options.no_password {
+        None
+    } else {
+        Some(options.password.hash()?)
+    };
+    let settings = UserChange {
+        enabled: None,
+        expires: options.expires,
+        comment: options.comment.clone(),
+    };
+    state.add_user(&options.user, hash.as_ref(), &settings)?;
+    record(&state, format!("user add {}", options.user))?;
+    let user = &options.user;
+    let words = format!(
+        "is added. It may do nothing yet; for everything in a datastore:\n  relight acl set /datastore/NAME DatastoreAdmin {user}"
+    );
+    let result = Done {
+        user: user.to_string(),
+        done: "added",
+    };
+    output::result(global, &result, |_, out| {
+        out.push_str(&format!("{user} {words}\n"))
+    });
+    Ok(Exit::Done)
+}
+
+fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    let known = options.config.state()?.known()?;
+    let row = |user: &relight_server::state::User| Row {
+        user: user.id.to_string(),
+        enabled: user.enabled,
+        expires: user.expires,
+        password: user.password.is_some(),
+        tokens: known.tokens_of(&user.id).count(),
+        comment: user.comment.clone(),
+    };
+    let rows: Vec<Row> = known.users.iter().map(row).collect();
+    output::result(global, &rows, |rows, out| {
+        let heading = ["USER", "ENABLED", "EXPIRES", "PASSWORD", "TOKENS", "COMMENT"]
+            .map(String::from)
+            .to_vec();
+        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
+        let cells = |row: &Row| {
+            vec![
+                row.user.clone(),
+                yes(row.enabled),
+                shown_end(row.expires),
+                yes(row.password),
+                row.tokens.to_string(),
+                row.comment.clone().unwrap_or_default(),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+        output::table(&rows, &[4], out);
+    });
+    Ok(Exit::Done)
+}
