@@ -1,0 +1,265 @@
+//! Chunks that come in: read, checked and stored, several at once, with bounded memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use aws_lc_rs::digest;
+use relight_repo::ChunkId;
+use relight_repo::pack::PackKind;
+use relight_repo::session::{Encoded, is_zero};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::Shared;
+use super::engine::archive_kind;
+use super::known::{Form, Known, parse_digest};
+use crate::formats::blob::{self, Blob, BlobKind, ChunkDecoder, MAX_CHUNK, MAX_ENCODED};
+use crate::formats::index::Digest;
+use crate::formats::manifest::UploadStatistic;
+use crate::service::http::{ApiError, ApiResult};
+use crate::service::protocol::Call;
+
+/// Bytes of chunks that one session holds while they are read and stored. Of larger chunks there is one at a time.
+const BUDGET: u32 = 12 << 20;
+/// The smallest chunk as it is sent: a header and a byte.
+const MIN_ENCODED: usize = blob::HEADER + 1;
+
+/// How many chunks all sessions check and store at once: as many as there are processors, for each takes all of one.
+static WORKERS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Parameters {
+    wid: u32,
+    digest: String,
+    size: usize,
+    encoded_size: usize,
+}
+
+/// A chunk that is announced.
+#[derive(Clone, Copy)]
+struct Chunk {
+    digest: Digest,
+    /// Bytes of content.
+    size: u32,
+    pack: PackKind,
+    /// Whether it is of an image, in which zeros are not stored.
+    image: bool,
+}
+
+/// What uploads of a session share.
+pub(super) struct Uploads {
+    budget: Semaphore,
+    buffers: Mutex<Vec<Vec<u8>>>,
+    decoders: Mutex<Vec<ChunkDecoder>>,
+    count: AtomicU64,
+    size: AtomicU64,
+    encoded: AtomicU64,
+    duplicates: AtomicU64,
+}
+
+impl Uploads {
+    pub fn new() -> Self {
+        Self {
+            budget: Semaphore::new(BUDGET as usize),
+            buffers: Mutex::default(),
+            decoders: Mutex::default(),
+            count: AtomicU64::new(0),
+            size: AtomicU64::new(0),
+            encoded: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+        }
+    }
+
+    /// The figures so far.
+    pub fn statistic(&self) -> UploadStatistic {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        UploadStatistic {
+            count: read(&self.count),
+            size: read(&self.size),
+            compressed_size: read(&self.encoded),
+            duplicates: read(&self.duplicates),
+        }
+    }
+
+    fn note(&self, size: u32, encoded: usize, new: bool) {
+        let add = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
+        add(&self.count, 1);
+        add(&self.size, u64::from(size));
+        add(&self.encoded, encoded as u64);
+        add(&self.duplicates, u64::from(!new));
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        lock(&self.buffers).pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for the next chunk, unless what is kept is enough.
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut buffers = lock(&self.buffers);
+        let kept: usize = buffers.iter().map(Vec::capacity).sum();
+        if kept + buffer.capacity() <= BUDGET as usize {
+            buffers.push(buffer);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers `POST /fixed_chunk` and `POST /dynamic_chunk`.
+pub(super) async fn answer(shared: Arc<Shared>, mut call: Call, fixed: bool) {
+    match upload(&shared, &mut call, fixed).await {
+        Ok(digest) => call.reply.data(hex::encode(digest)).await,
+        Err(error) => call.refuse(&error).await,
+    }
+}
+
+async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult<Digest> {
+    let parameters: Parameters = call.parameters()?;
+    let Parameters {
+        wid,
+        size,
+        encoded_size,
+        ..
+    } = parameters;
+    let digest = parse_digest(&parameters.digest)?;
+    if size == 0 || size > MAX_CHUNK || !(MIN_ENCODED..=MAX_ENCODED).contains(&encoded_size) {
+        return Err(ApiError::bad_request(
+            "a chunk must have between 1 byte and 16 MiB",
+        ));
+    }
+    let chunk = shared.announce(wid, digest, size as u32, fixed)?;
+    let room = u32::try_from(encoded_size).unwrap_or(BUDGET).min(BUDGET);
+    let ended = |_| ApiError::internal("the session has ended");
+    let _room = shared.uploads.budget.acquire_many(room).await.map_err(ended)?;
+
+    let mut buffer = shared.uploads.buffer();
+    buffer.reserve_exact(encoded_size);
+    call.read(&mut buffer, encoded_size).await?;
+    if buffer.len() != encoded_size {
+        let got = buffer.len();
+        return Err(ApiError::bad_request(format!(
+            "wrong blob size ({got} != {encoded_size})"
+        )));
+    }
+    // Not while a snapshot is made: all chunks must then be where the engine looks for them.
+    let _gate = shared.gate.read().await;
+    shared.state().check()?;
+    let _worker = WORKERS.acquire().await.map_err(ended)?;
+    let this = shared.clone();
+    let stored = tokio::task::spawn_blocking(move || {
+        let result = this.store(&chunk, &buffer);
+        this.uploads.give_back(buffer);
+        result
+    });
+    let new = stored.await.map_err(|_| {
+        ApiError::internal("storing a chunk failed unexpectedly; the server's log tells more")
+    })??;
+    shared.uploads.note(chunk.size, encoded_size, new);
+    Ok(digest)
+}
+
+impl Shared {
+    /// Whether a chunk of this length may come for this index.
+    fn announce(&self, wid: u32, digest: Digest, size: u32, fixed: bool) -> ApiResult<Chunk> {
+        let mut state = self.state();
+        let name = if fixed {
+            let writer = state.fixed(wid)?;
+            writer.check_upload(wid, &digest, size)?;
+            &writer.name
+        } else {
+            &state.dynamic(wid)?.name
+        };
+        Ok(Chunk {
+            digest,
+            size,
+            pack: archive_kind(name).pack_kind(),
+            image: fixed,
+        })
+    }
+
+    /// Checks a chunk and stores it. False if it was there already.
+    fn store(&self, chunk: &Chunk, bytes: &[u8]) -> ApiResult<bool> {
+        let refused = |error: blob::BlobError| ApiError::bad_request(error.to_string());
+        let blob = Blob::parse(bytes).map_err(refused)?;
+        let (form, new) = match blob.kind() {
+            BlobKind::Encrypted | BlobKind::EncryptedZstd => {
+                // That is all that can be checked without the key.
+                blob.check_crc().map_err(refused)?;
+                let encoded = Encoded::ClientSealed {
+                    digest: chunk.digest,
+                    blob: bytes,
+                    raw: chunk.size,
+                };
+                let id = ChunkId::of_client_sealed(&chunk.digest);
+                (Form::Sealed, self.put(chunk, id, encoded)?)
+            }
+            BlobKind::Plain => {
+                let content = blob.payload();
+                if content.len() != chunk.size as usize {
+                    let (got, size) = (content.len(), chunk.size);
+                    return Err(ApiError::bad_request(format!(
+                        "wrong chunk size ({got} != {size})"
+                    )));
+                }
+                self.store_plain(chunk, content, Encoded::Plain(content))?
+            }
+            BlobKind::Zstd => {
+                let decoder = lock(&self.uploads.decoders).pop();
+                let mut decoder = match decoder {
+                    Some(decoder) => decoder,
+                    None => ChunkDecoder::new().map_err(refused)?,
+                };
+                let frame = blob.payload();
+                let stored = match decoder.expand(frame, chunk.size as usize) {
+                    // A frame that is longer than its content is of no use.
+                    Ok(content) if frame.len() >= content.len() => {
+                        self.store_plain(chunk, content, Encoded::Plain(content))
+                    }
+                    Ok(content) => {
+                        let raw = chunk.size;
+                        self.store_plain(chunk, content, Encoded::Zstd { frame, raw })
+                    }
+                    Err(error) => Err(refused(error)),
+                };
+                lock(&self.uploads.decoders).push(decoder);
+                stored?
+            }
+        };
+        let known = Known {
+            length: chunk.size,
+            form,
+        };
+        self.known.add(chunk.digest, known)?;
+        Ok(new)
+    }
+
+    fn store_plain(&self, chunk: &Chunk, content: &[u8], encoded: Encoded<'_>) -> ApiResult<(Form, bool)> {
+        if digest::digest(&digest::SHA256, content).as_ref() != chunk.digest {
+            let digest = hex::encode(chunk.digest);
+            return Err(ApiError::bad_request(format!(
+                "wrong digest: the content of the chunk is not {digest}"
+            )));
+        }
+        if chunk.image && is_zero(content) {
+            return Ok((Form::Zeros, false));
+        }
+        let form = if is_zero(content) {
+            Form::Zeros
+        } else {
+            Form::Plain
+        };
+        Ok((form, self.put(chunk, ChunkId(chunk.digest), encoded)?))
+    }
+
+    fn put(&self, chunk: &Chunk, id: ChunkId, encoded: Encoded<'_>) -> ApiResult<bool> {
+        if self.request.benchmark {
+            return Ok(true);
+        }
+        self.engine.put_chunk(chunk.pack, id, encoded)
+    }
+}
