@@ -77,6 +77,8 @@ enum Action {
     Copy,
     Rotate,
     Reseal,
+    /// Seal everything again until nothing needs old keys, and drop them, if no writer still uses one.
+    Retire,
     RebuildIndex,
     /// A bit flips, and is found and repaired.
     Rot(u8, u16),
@@ -122,6 +124,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Copy),
         1 => Just(Action::Rotate),
         1 => Just(Action::Reseal),
+        1 => Just(Action::Retire),
         1 => Just(Action::RebuildIndex),
         2 => (any::<u8>(), any::<u16>()).prop_map(|(which, at)| Action::Rot(which, at)),
     ]
@@ -271,7 +274,7 @@ impl Model {
             Ok(snapshot) => {
                 self.promises.lock().unwrap().keep(snapshot.id);
             }
-            Err(RepoError::KeyMissing { .. }) if self.writers[number].stale => {}
+            Err(RepoError::KeyMissing { .. } | RepoError::KeyRetired(_)) if self.writers[number].stale => {}
             Err(error) => assert!(may_fail && is_fair(&error), "{error:?}"),
         }
     }
@@ -314,7 +317,11 @@ impl Model {
                 });
                 self.writers[number].session = match written {
                     Ok(session) => Some(session),
-                    Err(RepoError::KeyMissing { .. }) if self.writers[number].stale => None,
+                    Err(RepoError::KeyMissing { .. } | RepoError::KeyRetired(_))
+                        if self.writers[number].stale =>
+                    {
+                        None
+                    }
                     Err(error) => panic!("{error:?}"),
                 };
             }
@@ -416,6 +423,13 @@ impl Model {
             Action::Reseal => {
                 self.rough |= self.writers.iter().any(|writer| writer.session.is_some());
                 upkeep::reseal(&self.world, &hard()).unwrap();
+            }
+            Action::Retire => {
+                self.rough |= self.writers.iter().any(|writer| writer.session.is_some());
+                for _ in 0..2 {
+                    upkeep::reseal(&self.world, &hard()).unwrap();
+                }
+                upkeep::retire(&self.world).unwrap();
             }
             Action::RebuildIndex => upkeep::rebuild_index(&self.world).unwrap(),
             Action::Rot(which, at) => upkeep::rot_and_repair(&self.world, which, at),

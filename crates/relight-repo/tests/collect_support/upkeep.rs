@@ -9,6 +9,7 @@ use relight_repo::control::Control;
 use relight_repo::copy::copy;
 use relight_repo::index::PackState;
 use relight_repo::repair::{self, PackOptions};
+use relight_repo::retire;
 use relight_repo::rewrite::rewrite;
 use relight_repo::storage::Storage;
 use relight_repo::verify::{Options, Scope, verify};
@@ -30,6 +31,12 @@ pub fn rotate(world: &World) {
 /// Seals everything under the current key.
 pub fn reseal(world: &World, options: &CollectOptions) -> Result<()> {
     rewrite(&world.open(), options, Control::quiet(&QUIET)).map(drop)
+}
+
+/// Drops the old data keys that nothing needs.
+pub fn retire(world: &World) -> Result<()> {
+    let opened = keyring::unlock(&world.storage, &world.key)?;
+    retire::retire(&*world.open(), &opened, &[], Control::quiet(&QUIET)).map(drop)
 }
 
 /// Brings `to` up to date with all snapshots of `from`.
