@@ -207,7 +207,7 @@ async fn what_may_not_begin_does_not() {
     session.finish().await;
     assert_eq!(
         status(begin("", FIRST, "bkup@pbs!tok1").await),
-        Some((400, "backup directory already exists.".into()))
+        Some((400, "backup timestamp is older than last backup.".into()))
     );
     let older = "host/fix/2023-11-14T22:13:20Z";
     assert_eq!(

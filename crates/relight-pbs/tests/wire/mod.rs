@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
+#[allow(unused_imports, reason = "not every test needs all")]
 pub use super::support::{Place, content, sha256};
 
 pub const FULL: usize = FIXED_CHUNK as usize;

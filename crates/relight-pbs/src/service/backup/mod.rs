@@ -146,12 +146,10 @@ fn begin_now(request: BackupRequest) -> ApiResult<Backup> {
         }
     }
     let base = found.and_then(|found| found.snapshots.first().cloned());
-    if let Some(base) = &base {
-        match snapshot.backup_time.cmp(&base.name.backup_time) {
-            std::cmp::Ordering::Greater => {}
-            std::cmp::Ordering::Equal => return refuse("backup directory already exists."),
-            std::cmp::Ordering::Less => return refuse("backup timestamp is older than last backup."),
-        }
+    if let Some(base) = &base
+        && snapshot.backup_time <= base.name.backup_time
+    {
+        return refuse("backup timestamp is older than last backup.");
     }
     let base_lock = base
         .as_ref()
