@@ -16,6 +16,10 @@ use crate::tools::{Source, Task, Tool, ToolName};
 /// So long after files were deleted ext4 does not take their inodes for new ones (see [`Round::set_aside`]).
 const SETTLE: Duration = Duration::from_secs(36);
 
+/// So long the data lies still before it is saved: what was written within the last seconds is read once more by tools
+/// that go by times.
+const STILL: Duration = Duration::from_secs(3);
+
 /// What is to be measured.
 pub struct Schedule {
     /// Sets of data.
@@ -130,6 +134,7 @@ impl<'a> Round<'a> {
         }
         let source = self.source.clone();
         data::read_all(&source)?;
+        std::thread::sleep(STILL);
         let image = self.data.image(&source);
         let source = Source {
             root: &source,
@@ -149,6 +154,7 @@ impl<'a> Round<'a> {
                         data.changed = made.changed;
                     }
                     data::read_all(source.root)?;
+                    std::thread::sleep(STILL);
                 }
                 Step::RestoreOne if self.data.small_file().is_none() => continue,
                 _ => {}
@@ -209,6 +215,9 @@ impl<'a> Round<'a> {
             fs::create_dir_all(&target).doing(|| format!("create {}", target.display()))?;
         }
         rustix::fs::sync();
+        if matches!(step, Step::Restore | Step::RestoreOne | Step::Verify) {
+            data::put_out_of_cache(&self.tools[index].repository)?;
+        }
         let cost = self.perform(index, &task, step.name())?;
         let written = Instant::now();
         rustix::fs::sync();

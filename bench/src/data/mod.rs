@@ -142,37 +142,49 @@ fn scaled(full: u64, scale: f64) -> u64 {
 /// Regular files under `root` and their bytes.
 pub fn count(root: &Path) -> Result<Prepared> {
     let mut found = Prepared::default();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        let doing = || format!("list {}", directory.display());
-        for entry in fs::read_dir(&directory).doing(doing)? {
-            let entry = entry.doing(doing)?;
-            let metadata = entry.metadata().doing(doing)?;
-            if metadata.is_dir() {
-                directories.push(entry.path());
-            } else if metadata.is_file() {
-                found.files += 1;
-                found.bytes += metadata.len();
-            }
-        }
-    }
+    each_file(root, |path| {
+        let metadata = fs::symlink_metadata(path).doing(|| format!("look at {}", path.display()))?;
+        found.files += 1;
+        found.bytes += metadata.len();
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// Reads everything under `root` once, so that all tools find it in the page cache.
 pub fn read_all(root: &Path) -> Result<()> {
-    let mut directories = vec![root.to_owned()];
     let mut buffer = vec![0; 1 << 20];
+    each_file(root, |path| {
+        let doing = || format!("read {}", path.display());
+        let mut file = fs::File::open(path).doing(doing)?;
+        while std::io::Read::read(&mut file, &mut buffer).doing(doing)? > 0 {}
+        Ok(())
+    })
+}
+
+/// Puts everything under `root` out of the page cache, so that all tools read it from disk.
+pub fn put_out_of_cache(root: &Path) -> Result<()> {
+    each_file(root, |path| {
+        let doing = || format!("put {} out of the page cache", path.display());
+        let file = fs::File::open(path).doing(doing)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(std::io::Error::from)
+            .doing(doing)
+    })
+}
+
+/// Calls `visit` for each regular file under `root`.
+fn each_file(root: &Path, mut visit: impl FnMut(&Path) -> Result<()>) -> Result<()> {
+    let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
-        let doing = || format!("read {}", directory.display());
+        let doing = || format!("list {}", directory.display());
         for entry in fs::read_dir(&directory).doing(doing)? {
             let entry = entry.doing(doing)?;
             let kind = entry.file_type().doing(doing)?;
             if kind.is_dir() {
                 directories.push(entry.path());
             } else if kind.is_file() {
-                let mut file = fs::File::open(entry.path()).doing(doing)?;
-                while std::io::Read::read(&mut file, &mut buffer).doing(doing)? > 0 {}
+                visit(&entry.path())?;
             }
         }
     }

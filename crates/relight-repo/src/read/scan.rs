@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::chunk::ChunkReader;
-use super::plan::{Buffers, plan, threads};
+use super::plan::{Buffers, plan};
 use super::stored::{Form, Stored};
 use crate::error::{RepoError, Result};
 use crate::id::ChunkId;
@@ -12,6 +12,10 @@ use crate::tree::{Piece, Root, TreeReader};
 
 /// Pieces are planned together up to this many bytes, so that neighbours in a pack are fetched in one request.
 const BATCH: u64 = 64 << 20;
+
+/// Threads that read, open, check and hand over: more than processors, because some always wait for storage, or for
+/// where the content goes.
+const READERS: usize = 8;
 
 /// What a piece holds.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +43,7 @@ pub fn scan(
             .get_or_insert(error);
     };
     let stopped = || failed.load(Ordering::Acquire) || cancelled.load(Ordering::Relaxed);
-    // More than processors: while some wait for storage, others open and check.
-    let count = threads(reader);
+    let count = reader.repository().options().threads.max(READERS);
     let (sender, receiver) = crossbeam_channel::bounded::<(super::plan::Fetch, Arc<Vec<Piece>>)>(2 * count);
     std::thread::scope(|scope| {
         for _ in 0..count {

@@ -15,8 +15,8 @@ use super::{IMAGE, path_attribute};
 use crate::error::Result;
 
 /// A file that was changed so shortly ago may be changed once more without its times telling: the clocks of file systems
-/// go in steps of some milliseconds, on some of seconds.
-const SETTLED: Duration = Duration::from_secs(3);
+/// go in steps of some milliseconds, on some of two seconds.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Attribute of a snapshot that holds the state of the image `name`.
 pub fn attribute(name: &str) -> String {
