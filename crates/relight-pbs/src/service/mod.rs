@@ -5,4 +5,5 @@ pub mod datastore;
 pub mod http;
 mod protocol;
 pub mod reader;
+pub mod rest;
 pub mod tasks;

@@ -93,6 +93,15 @@ impl Datastore {
         Ok(entry.files(uploaded.as_ref()))
     }
 
+    /// What a list shows of a snapshot: its files, its notes, and the fingerprint of the key that its client used.
+    pub fn about(&self, entry: &Entry) -> Result<(Vec<File>, String, Option<String>)> {
+        let files = self.files(entry)?;
+        let uploaded = self.uploaded(entry)?;
+        let notes = entry.notes(uploaded.as_ref());
+        let fingerprint = uploaded.and_then(|manifest| manifest.key_fingerprint());
+        Ok((files, notes, fingerprint.map(|key| key.to_string())))
+    }
+
     /// One file of a snapshot.
     pub fn file(&self, entry: &Entry, name: &FileName) -> Result<File> {
         let files = entry.files(self.uploaded(entry)?.as_ref());

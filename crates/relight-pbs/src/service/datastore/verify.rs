@@ -23,6 +23,8 @@ pub enum Selection {
     Snapshot(Namespace, SnapshotName),
     /// All of a group.
     Group(Namespace, Group),
+    /// These; those that are gone by then are left out.
+    These(Vec<(Namespace, SnapshotName)>),
     /// All of a namespace, and of those in it up to so many levels down (none: all of them).
     Namespace(Namespace, Option<usize>),
 }
@@ -35,6 +37,12 @@ impl Datastore {
             |group: &Arc<super::GroupEntry>| group.snapshots.iter().rev().cloned().collect::<Vec<_>>();
         match selection {
             Selection::Snapshot(namespace, name) => Ok(vec![self.snapshot(namespace, name)?]),
+            Selection::These(names) => {
+                let entries = names
+                    .iter()
+                    .filter_map(|(namespace, name)| listing.snapshot(namespace, name));
+                Ok(entries.cloned().collect())
+            }
             Selection::Group(namespace, group) => Ok(of_group(&self.group(namespace, group)?)),
             Selection::Namespace(namespace, depth) => {
                 self.require_namespace(namespace)?;
