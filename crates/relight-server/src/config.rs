@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relight_model::TimeSpan;
+use relight_model::{ByteSize, TimeSpan};
+use relight_pbs::access::AuthId;
 use serde::Deserialize;
 
 use crate::error::{Result, ServerError};
@@ -81,6 +82,11 @@ pub struct RepositoryConfig {
     pub key_file: Option<PathBuf>,
     /// What people are shown beside the name.
     pub comment: Option<String>,
+    /// Who owns groups that no client of the server made, but `relight backup`.
+    /// None: `root@pam`, the name of the original's administrator.
+    pub owner: Option<AuthId>,
+    /// How large it may become, where the storage does not tell: clients show how full it is.
+    pub capacity: Option<ByteSize>,
 }
 
 impl Config {

@@ -4,25 +4,39 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relight_keys::{KeyFile, Passphrase, Provider};
+use relight_pbs::service::datastore::{Datastore, DatastoreOptions};
 use relight_repo::storage::Storage;
 use relight_repo::storage::local::LocalStorage;
 use relight_repo::storage::s3::{S3Config, S3Storage};
 use relight_repo::{OpenOptions, Repository, keyring};
 
-use crate::config::RepositoryConfig;
+use crate::config::{RepositoryConfig, ServerConfig};
 use crate::error::{Result, ServerError};
 
-/// Opens one.
-pub(crate) fn open(config: &RepositoryConfig, cache: &Path) -> Result<Arc<Repository>> {
-    try_open(config, cache)
-        .map(Arc::new)
-        .map_err(|why| ServerError::Repository {
-            name: config.name.clone(),
-            why,
-        })
+/// Opens one, as a datastore.
+pub(crate) fn datastore(config: &RepositoryConfig, server: &ServerConfig) -> Result<Arc<Datastore>> {
+    let failed = |why: String| ServerError::Repository {
+        name: config.name.clone(),
+        why,
+    };
+    let repository = open(config, &server.cache).map_err(failed)?;
+    let folder = server.state.join("datastores").join(&config.name);
+    std::fs::create_dir_all(&folder).map_err(ServerError::file("make", &folder))?;
+    let owner = match &config.owner {
+        Some(owner) => owner.clone(),
+        None => "root@pam"
+            .parse()
+            .map_err(|error| failed(format!("owner: {error}")))?,
+    };
+    let mut options = DatastoreOptions::new(owner);
+    options.comment = config.comment.clone().unwrap_or_default();
+    options.path = (!config.location.contains("://")).then(|| config.location.clone().into());
+    options.capacity = config.capacity.map(|capacity| capacity.0);
+    options.state = Some(folder);
+    Datastore::new(&config.name, Arc::new(repository), options).map_err(|error| failed(error.to_string()))
 }
 
-fn try_open(config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
+fn open(config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let storage = storage(&config.location)?;
     if !keyring::is_repository(&*storage).map_err(|error| words(&error))? {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relight_pbs::service;
+use relight_pbs::service::datastore::Stores;
 use relight_pbs::service::http::{HttpService, Limits, Router};
 use relight_pbs::service::tasks::{self, Tasks};
 use tokio::net::TcpListener;
@@ -78,9 +80,13 @@ impl Server {
         };
         rest::routes(&mut router, &gate, about);
         tasks::rest::routes(&mut router, &tasks);
+        let stores = Arc::new(Stores::new());
         for repository in &config.repositories {
-            let _opened = repositories::open(repository, &config.server.cache)?;
+            stores.add(repositories::datastore(repository, &config.server)?);
         }
+        service::rest::routes(&mut router, &stores, &tasks);
+        service::backup::routes(&mut router, &stores, &tasks);
+        service::reader::routes(&mut router, &stores, &tasks);
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
             config,

@@ -75,7 +75,8 @@ impl Records {
             record.message,
         );
         let mut records = self.summaries(false);
-        if event.who.is_some() || self.is_within_limit(ip) {
+        let denied = matches!(event.status, 401 | 403 | 429);
+        if event.who.is_some() || !denied || self.is_within_limit(ip) {
             records.push(record);
         }
         for record in records {

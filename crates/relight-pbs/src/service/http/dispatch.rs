@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use super::call::read_body;
 use super::shape::{self, Format};
 use super::{Answer, ApiError, ApiResult, Body, Call, HttpService, Parameters};
-use crate::access::{AuditEvent, AuthId, Credentials};
+use crate::access::{AuditEvent, AuthId, Credentials, Unauthenticated};
 
 /// What becomes known of a call on the way, for its record.
 struct Known {
@@ -98,7 +98,10 @@ impl HttpService {
         match self.authenticate(head, peer) {
             Ok(who) => known.who = Some(who),
             Err(_) if public => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::info!(?peer, "{} {}: {}", head.method, head.uri.path(), error.reason);
+                return Err(ApiError::unauthorized());
+            }
         }
         let (route, named) = found.ok_or_else(|| no_such_path(head))?;
         let mut parameters = Parameters::new();
@@ -130,7 +133,7 @@ impl HttpService {
         Ok(answer)
     }
 
-    fn authenticate(&self, head: &Parts, peer: Option<SocketAddr>) -> ApiResult<AuthId> {
+    fn authenticate(&self, head: &Parts, peer: Option<SocketAddr>) -> Result<AuthId, Unauthenticated> {
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let cookies: Vec<&str> = head
             .headers
@@ -146,10 +149,7 @@ impl HttpService {
             changing: head.method != Method::GET,
             peer,
         };
-        self.access.authenticate(&credentials).map_err(|error| {
-            tracing::info!(?peer, "{} {}: {}", head.method, head.uri.path(), error.reason);
-            ApiError::unauthorized()
-        })
+        self.access.authenticate(&credentials)
     }
 
     /// Keeps the record of what was denied and of what changes something.

@@ -102,9 +102,7 @@ impl Tasks {
                 ended.push(Ended { info, path });
             }
         }
-        ended.sort_by(|a, b| {
-            (a.info.upid.start, a.info.upid.task).cmp(&(b.info.upid.start, b.info.upid.task))
-        });
+        ended.sort_by_key(|task: &Ended| (task.info.upid.start, task.info.upid.task));
         let tasks = Self {
             folder,
             node: safe_node(node),
