@@ -21,6 +21,8 @@ pub enum Step {
     ChangedBackup,
     /// Everything, into an empty directory.
     Restore,
+    /// The same, with everything read back and compared, which only Relight does.
+    CheckedRestore,
     /// One small file of it.
     RestoreOne,
     /// Reading and checking all data.
@@ -31,11 +33,12 @@ pub enum Step {
 
 impl Step {
     /// All steps, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FirstBackup,
         Self::UnchangedBackup,
         Self::ChangedBackup,
         Self::Restore,
+        Self::CheckedRestore,
         Self::RestoreOne,
         Self::Verify,
         Self::Collect,
@@ -48,6 +51,7 @@ impl Step {
             Self::UnchangedBackup => "unchanged backup",
             Self::ChangedBackup => "backup after 1 % change",
             Self::Restore => "full restore",
+            Self::CheckedRestore => "full restore, read back",
             Self::RestoreOne => "restore of one file",
             Self::Verify => "verify, all data read",
             Self::Collect => "forget and collect",

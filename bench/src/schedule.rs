@@ -160,7 +160,8 @@ impl<'a> Round<'a> {
                 _ => {}
             }
             for index in self.order(step) {
-                if self.out.contains(&self.tools[index].name) {
+                let name = self.tools[index].name;
+                if self.out.contains(&name) || (step == Step::CheckedRestore && name != ToolName::Relight) {
                     continue;
                 }
                 if let Err(failure) = self.take(index, step, &source) {
@@ -207,15 +208,19 @@ impl<'a> Round<'a> {
             Step::UnchangedBackup => Task::Backup(source, 2),
             Step::ChangedBackup => Task::Backup(source, 3),
             Step::Restore => Task::RestoreAll(source, 3, &target),
+            Step::CheckedRestore => Task::CheckedRestore(&target),
             Step::RestoreOne => Task::RestoreOne(small.as_deref().unwrap_or(source.root), 3, &target),
             Step::Verify => Task::Verify,
             Step::Collect => Task::Collect,
         };
-        if matches!(step, Step::Restore | Step::RestoreOne) {
+        if matches!(step, Step::Restore | Step::CheckedRestore | Step::RestoreOne) {
             fs::create_dir_all(&target).doing(|| format!("create {}", target.display()))?;
         }
         rustix::fs::sync();
-        if matches!(step, Step::Restore | Step::RestoreOne | Step::Verify) {
+        if matches!(
+            step,
+            Step::Restore | Step::CheckedRestore | Step::RestoreOne | Step::Verify
+        ) {
             data::put_out_of_cache(&self.tools[index].repository)?;
         }
         let cost = self.perform(index, &task, step.name())?;
@@ -243,8 +248,8 @@ impl<'a> Round<'a> {
             (cost.user + cost.system).as_secs_f64()
         );
         let (action, original) = match (step, source.image, &small) {
-            (Step::Restore, Some(image), _) => ("check-restored-image", image),
-            (Step::Restore, None, _) => ("check-restored", source.root),
+            (Step::Restore | Step::CheckedRestore, Some(image), _) => ("check-restored-image", image),
+            (Step::Restore | Step::CheckedRestore, None, _) => ("check-restored", source.root),
             (Step::RestoreOne, _, Some(small)) => ("check-restored-file", small.as_path()),
             _ => return Ok(()),
         };

@@ -20,6 +20,8 @@ pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
             .args(["create", "--compression", "zstd,1"])
             .arg(format!("::backup-{number}"))
             .arg(source.root),
+        // Left to Relight.
+        Task::CheckedRestore(_) => return Vec::new(),
         Task::RestoreAll(_, number, to) => first
             .arg("extract")
             .arg(format!("::backup-{number}"))

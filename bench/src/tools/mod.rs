@@ -65,6 +65,8 @@ pub enum Task<'a> {
     Backup(&'a Source<'a>, u32),
     /// Restore the newest snapshot, the backup of that number, into an empty directory.
     RestoreAll(&'a Source<'a>, u32, &'a Path),
+    /// Restore the newest snapshot and compare what was written with what was saved. Only Relight can.
+    CheckedRestore(&'a Path),
     /// Restore one file of it.
     RestoreOne(&'a Path, u32, &'a Path),
     /// Read and check all data.

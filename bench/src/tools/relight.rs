@@ -19,7 +19,9 @@ pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
             Some(image) => first.args(["backup", "--image"]).arg(image),
             None => first.arg("backup").arg(source.root),
         },
-        Task::RestoreAll(_, _, to) => first.args(["restore", "latest", "--to"]).arg(to),
+        // The others do not read back what they have written.
+        Task::RestoreAll(_, _, to) => first.args(["restore", "latest", "--no-verify", "--to"]).arg(to),
+        Task::CheckedRestore(to) => first.args(["restore", "latest", "--to"]).arg(to),
         Task::RestoreOne(file, _, to) => first.args(["restore", "latest"]).arg(file).arg("--to").arg(to),
         Task::Verify => first.arg("verify"),
         Task::Collect => first.args(["forget", "--keep-last", "1", "--apply"]),

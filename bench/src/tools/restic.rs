@@ -13,6 +13,8 @@ pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
     match task {
         Task::Init => command.args(["init", "--repository-version", "2"]),
         Task::Backup(source, _) => command.arg("backup").arg(source.root),
+        // Left to Relight.
+        Task::CheckedRestore(_) => return Vec::new(),
         Task::RestoreAll(_, _, to) => command.args(["restore", "latest", "--target"]).arg(to),
         Task::RestoreOne(file, _, to) => command
             .args(["restore", "latest", "--target"])

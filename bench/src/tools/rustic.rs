@@ -13,6 +13,8 @@ pub fn commands(tool: &Tool, task: &Task<'_>) -> Vec<Command> {
     match task {
         Task::Init => command.arg("init"),
         Task::Backup(source, _) => command.arg("backup").arg(source.root),
+        // Left to Relight.
+        Task::CheckedRestore(_) => return Vec::new(),
         Task::RestoreAll(source, _, to) => command
             .arg("restore")
             .arg(format!("latest:{}", source.root.display()))
