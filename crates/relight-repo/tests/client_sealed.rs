@@ -295,3 +295,75 @@ fn it_is_moved_when_a_pack_is_rewritten() {
     assert_there(&repository, &snapshot, &kept);
     is_clean(&repository);
 }
+
+#[test]
+fn what_was_condemned_under_a_writer_is_stored_again() {
+    use relight_repo::collect::{CollectOptions, collect};
+
+    let place = Place::new(Arc::new(MemoryStorage::new()));
+    let (writer, collector) = (place.open().unwrap(), place.open().unwrap());
+    let chunks = sealed(6, 7);
+    let first = save(&writer, "vm/1", &chunks);
+    let session = begin(&writer);
+    let mut archive = session.archive("drive.img", ArchiveKind::Stream).unwrap();
+    for (digest, _, raw) in &chunks {
+        let id = ChunkId::of_client_sealed(digest);
+        assert!(archive.push_known(id, u64::from(*raw)).unwrap());
+    }
+    let archive = archive.finish().unwrap();
+    writer.forget(first.id).unwrap();
+    let cancelled = AtomicBool::new(false);
+    let options = CollectOptions {
+        grace: std::time::Duration::ZERO,
+        clock_skew: std::time::Duration::ZERO,
+        wait_for_sessions: false,
+        allow_empty: true,
+        ..CollectOptions::default()
+    };
+    let report = collect(&collector, &options, Control::quiet(&cancelled)).unwrap();
+    assert!(report.condemned.packs > 0);
+    let snapshot = publish(&session, "vm/1", archive);
+    assert!(session.figures().new_chunks >= 7);
+    drop(session);
+    for _ in 0..2 {
+        collect(&collector, &options, Control::quiet(&cancelled)).unwrap();
+    }
+    let repository = place.open().unwrap();
+    assert_there(&repository, &snapshot, &chunks);
+    is_clean(&repository);
+}
+
+#[test]
+fn what_rotted_is_fetched_from_a_copy() {
+    use relight_repo::repair::{PackOptions, packs};
+    use relight_repo::storage::Storage;
+
+    let storage = Arc::new(MemoryStorage::new());
+    let place = Place::new(storage.clone());
+    let repository = place.open().unwrap();
+    let chunks = sealed(7, 9);
+    let snapshot = save(&repository, "vm/1", &chunks);
+    let other = Place::new(Arc::new(MemoryStorage::new()));
+    let copy = other.open().unwrap();
+    let cancelled = AtomicBool::new(false);
+    let control = Control::quiet(&cancelled);
+    relight_repo::copy::copy(&repository, &copy, std::slice::from_ref(&snapshot), control).unwrap();
+    let pack = storage.list("packs/data/").unwrap().remove(0).key;
+    let mut bytes = storage.get(&pack).unwrap();
+    for at in (200_000..bytes.len() - 200_000).step_by(50_000) {
+        bytes[at] ^= 1;
+    }
+    storage.put(&pack, &[&bytes], &Default::default()).unwrap();
+    let options = Options::new(Scope::Everything);
+    let report = verify(&repository, &options, control).unwrap();
+    assert!(!report.is_restorable());
+    let options = PackOptions {
+        from: vec![copy],
+        ..PackOptions::default()
+    };
+    let report = packs(&repository, &options, control).unwrap();
+    assert!(report.fetched_chunks > 0, "{report:?}");
+    assert!(report.rest.is_restorable(), "{report:?}");
+    let repository = place.open().unwrap();
+    assert_there(&repository, &snapshot, &chunks);
+}

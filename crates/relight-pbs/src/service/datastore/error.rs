@@ -1,5 +1,6 @@
 //! Why something cannot be done in a datastore.
 
+use relight_repo::storage::StorageError;
 use relight_repo::{RepoError, SnapshotId};
 
 use crate::formats::ids::{FileName, Group, NameError, Namespace, SnapshotName};
@@ -79,7 +80,8 @@ impl From<StoreError> for ApiError {
                 | RepoError::CollectionRunning { .. }
                 | RepoError::CollectionWouldEmpty { .. }
                 | RepoError::Cancelled
-                | RepoError::ChunkTooLarge { .. },
+                | RepoError::ChunkTooLarge { .. }
+                | RepoError::Storage(StorageError::Locked { .. }),
             ) => Self::bad_request(error.to_string()),
             StoreError::Repository(_) => Self::internal(error.to_string()),
             _ => Self::bad_request(error.to_string()),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use relight_repo::group::{self, Record, Subject};
@@ -102,7 +103,43 @@ struct Cache {
     marks: HashMap<SnapshotId, Read<Marks>>,
     groups: HashMap<String, Read<Record>>,
     logged: HashSet<SnapshotId>,
-    listing: Option<Arc<Listing>>,
+    /// Something is not in the listing yet: also where looking for more of it failed.
+    changed: bool,
+    /// With when it was begun to look for it.
+    listing: Option<(Instant, Arc<Listing>)>,
+}
+
+/// The objects from which a listing is made.
+struct Objects {
+    snapshots: HashSet<SnapshotId>,
+    logged: HashSet<SnapshotId>,
+    marks: Vec<ObjectInfo>,
+    groups: Vec<ObjectInfo>,
+}
+
+impl Objects {
+    /// Looks for them, everywhere at once: each look may be a request.
+    fn look(repository: &Repository) -> Result<Self> {
+        let list = |prefix| repository.storage().list(prefix).map_err(RepoError::from);
+        let (snapshots, logged, marks, groups) = std::thread::scope(|scope| {
+            let snapshots = scope.spawn(|| repository.snapshot_ids());
+            let marks = scope.spawn(|| list(snapshot::MARKS));
+            let groups = scope.spawn(|| list(group::PREFIX));
+            let logged = repository.logged();
+            (joined(snapshots), logged, joined(marks), joined(groups))
+        });
+        Ok(Self {
+            snapshots: snapshots?.into_iter().collect(),
+            logged: logged?,
+            marks: marks?,
+            groups: groups?,
+        })
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, relight_repo::Result<T>>) -> relight_repo::Result<T> {
+    let result = thread.join();
+    result.unwrap_or_else(|_| Err(RepoError::Stopped("a list could not be made".into())))
 }
 
 /// Reads listings.
@@ -112,19 +149,24 @@ pub(super) struct Lister(Mutex<Cache>);
 impl Lister {
     /// What is there now.
     pub fn list(&self, repository: &Repository) -> Result<Arc<Listing>> {
+        let asked = Instant::now();
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = cache.listing.is_none();
-        changed |= cache.read_snapshots(repository)?;
-        changed |= cache.read_marks(repository)?;
-        changed |= cache.read_groups(repository)?;
-        match &cache.listing {
-            Some(listing) if !changed => Ok(listing.clone()),
-            _ => {
-                let listing = Arc::new(cache.build());
-                cache.listing = Some(listing.clone());
-                Ok(listing)
-            }
+        // While this one waited, another has looked.
+        if let Some((_, listing)) = cache.listing.as_ref().filter(|(begun, _)| *begun > asked) {
+            return Ok(listing.clone());
         }
+        let begun = Instant::now();
+        let objects = Objects::look(repository)?;
+        cache.read_snapshots(repository, objects.snapshots, objects.logged);
+        cache.read_marks(repository, objects.marks)?;
+        cache.read_groups(repository, &objects.groups)?;
+        let listing = match &cache.listing {
+            Some((_, listing)) if !cache.changed => listing.clone(),
+            _ => Arc::new(cache.build()),
+        };
+        cache.changed = false;
+        cache.listing = Some((begun, listing.clone()));
+        Ok(listing)
     }
 }
 
@@ -158,12 +200,16 @@ fn read_all<K: Sync, T: Send>(
 }
 
 impl Cache {
-    fn read_snapshots(&mut self, repository: &Repository) -> Result<bool> {
-        let ids: HashSet<SnapshotId> = repository.snapshot_ids()?.into_iter().collect();
+    fn read_snapshots(
+        &mut self,
+        repository: &Repository,
+        ids: HashSet<SnapshotId>,
+        logged: HashSet<SnapshotId>,
+    ) {
         let before = self.bodies.len();
         self.bodies.retain(|id, _| ids.contains(id));
         self.bad.retain(|id, _| ids.contains(id));
-        let mut changed = self.bodies.len() != before;
+        self.changed |= self.bodies.len() != before;
         let is_bad = |id: &SnapshotId| {
             self.bad
                 .get(id)
@@ -183,7 +229,7 @@ impl Cache {
                 Ok(snapshot) => {
                     self.bodies.insert(*id, Arc::new(Body::new(snapshot)));
                     self.bad.remove(id);
-                    changed = true;
+                    self.changed = true;
                 }
                 Err(error) => {
                     tracing::warn!(snapshot = %id, %error, "a snapshot is left out of lists");
@@ -191,24 +237,20 @@ impl Cache {
                 }
             }
         }
-        let logged = repository.logged()?;
-        changed |= logged != self.logged;
+        self.changed |= logged != self.logged;
         self.logged = logged;
-        Ok(changed)
     }
 
-    fn read_marks(&mut self, repository: &Repository) -> Result<bool> {
+    fn read_marks(&mut self, repository: &Repository, listed: Vec<ObjectInfo>) -> Result<()> {
         let name = |object: &ObjectInfo| object.key.strip_prefix(snapshot::MARKS)?.parse().ok();
-        let listed = repository.storage().list(snapshot::MARKS);
         let listed: Vec<(SnapshotId, ObjectInfo)> = listed
-            .map_err(RepoError::from)?
             .into_iter()
             .filter_map(|object| Some((name(&object)?, object)))
             .collect();
         let there: HashSet<SnapshotId> = listed.iter().map(|(id, _)| *id).collect();
         let before = self.marks.len();
         self.marks.retain(|id, _| there.contains(id));
-        let mut changed = self.marks.len() != before;
+        self.changed |= self.marks.len() != before;
         let stale: Vec<(SnapshotId, ObjectInfo)> = listed
             .into_iter()
             .filter(|(id, object)| !self.marks.get(id).is_some_and(|known| known.is_current(object)))
@@ -227,7 +269,7 @@ impl Cache {
                     }
                 }
             };
-            changed |= self.marks.get(id).is_none_or(|known| known.value != value);
+            self.changed |= self.marks.get(id).is_none_or(|known| known.value != value);
             let (modified, size) = (object.modified, object.size);
             self.marks.insert(
                 *id,
@@ -239,18 +281,14 @@ impl Cache {
                 },
             );
         }
-        Ok(changed)
+        Ok(())
     }
 
-    fn read_groups(&mut self, repository: &Repository) -> Result<bool> {
-        let listed = repository
-            .storage()
-            .list(group::PREFIX)
-            .map_err(RepoError::from)?;
+    fn read_groups(&mut self, repository: &Repository, listed: &[ObjectInfo]) -> Result<()> {
         let there: HashSet<&str> = listed.iter().map(|object| object.key.as_str()).collect();
         let before = self.groups.len();
         self.groups.retain(|key, _| there.contains(key.as_str()));
-        let mut changed = self.groups.len() != before;
+        self.changed |= self.groups.len() != before;
         let stale: Vec<&ObjectInfo> = listed
             .iter()
             .filter(|object| {
@@ -270,7 +308,7 @@ impl Cache {
                     continue;
                 }
             };
-            changed |= self
+            self.changed |= self
                 .groups
                 .get(&object.key)
                 .is_none_or(|known| known.value != value);
@@ -285,11 +323,11 @@ impl Cache {
                 },
             );
         }
-        Ok(changed)
+        Ok(())
     }
 
     fn build(&self) -> Listing {
-        let old = self.listing.as_deref();
+        let old = self.listing.as_ref().map(|(_, listing)| &**listing);
         let mut by_group: HashMap<(Namespace, Group), Vec<&Arc<Body>>> = HashMap::new();
         for body in self.bodies.values() {
             if let Some(place) = group_of(&body.snapshot.workload) {
