@@ -6,6 +6,7 @@
 //! number of copies: nothing is copied twice, not even by way of a third repository or back to where it came from.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,7 @@ use crate::repository::Repository;
 use crate::session::{ArchiveWriter, Session};
 use crate::snapshot::{Archive, Marks, Snapshot, SnapshotSpec};
 use crate::storage::StorageError;
+use crate::thaw::Needed;
 use crate::tree::{Piece, Root, TreeReader};
 
 /// Attribute that names the repository a copy came from first.
@@ -67,6 +69,61 @@ pub fn origin(repository: &Repository, snapshot: &Snapshot) -> (String, String) 
     }
 }
 
+/// Which snapshots, by their origin, a repository has.
+fn there(target: &Repository) -> Result<HashMap<(String, String), SnapshotId>> {
+    let snapshots = target.snapshots()?.0;
+    Ok(snapshots
+        .iter()
+        .map(|snapshot| (origin(target, snapshot), snapshot.id))
+        .collect())
+}
+
+/// What a copy of `snapshots` to `target` would read of the archives in the repository of `reader`: what is to be
+/// readable before it begins, where data lies in a cold class.
+///
+/// # Errors
+/// Where lists cannot be read, or the storage of either is not available.
+pub fn needed(
+    reader: &ChunkReader,
+    target: &Repository,
+    snapshots: &[Snapshot],
+    control: Control<'_>,
+) -> Result<Vec<Needed>> {
+    let there = there(target)?;
+    let mut needed = Vec::new();
+    for snapshot in snapshots {
+        if there.contains_key(&origin(reader.repository(), snapshot)) {
+            continue;
+        }
+        for archive in &snapshot.archives {
+            let mut ranges: Vec<Range<u64>> = Vec::new();
+            for piece in TreeReader::new(reader, archive.root, 0)? {
+                control.check()?;
+                let piece = piece?;
+                if piece.id == ChunkId::ZEROS || has(target, &piece) {
+                    continue;
+                }
+                let end = piece.offset.saturating_add(piece.length);
+                match ranges.last_mut().filter(|last| last.end == piece.offset) {
+                    Some(last) => last.end = end,
+                    None => ranges.push(piece.offset..end),
+                }
+            }
+            needed.push(Needed {
+                root: archive.root,
+                ranges,
+            });
+        }
+    }
+    Ok(needed)
+}
+
+/// Whether a repository has the content of a piece, so that it is not copied.
+fn has(target: &Repository, piece: &Piece) -> bool {
+    let known = target.index().writable(&piece.id);
+    known.is_some_and(|place| u64::from(place.record.raw) == piece.length)
+}
+
 /// Copies `snapshots` of `source` to `target`, oldest first; those that are there already are skipped.
 ///
 /// # Errors
@@ -78,10 +135,7 @@ pub fn copy(
     snapshots: &[Snapshot],
     control: Control<'_>,
 ) -> Result<CopyReport> {
-    let mut there: HashMap<(String, String), SnapshotId> = HashMap::new();
-    for snapshot in target.snapshots()?.0 {
-        there.insert(origin(target, &snapshot), snapshot.id);
-    }
+    let mut there = there(target)?;
     let mut order: Vec<&Snapshot> = snapshots.iter().collect();
     order.sort_by_key(|snapshot| (snapshot.time, snapshot.published, snapshot.id));
     let mut report = CopyReport::default();
@@ -258,9 +312,11 @@ impl Pieces {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .push_back(piece);
-        let known = self.target.index().writable(&piece.id);
-        let fits = known.is_some_and(|place| u64::from(place.record.raw) == piece.length);
-        let id = if fits { ChunkId::ZEROS } else { piece.id };
+        let id = if has(&self.target, &piece) {
+            ChunkId::ZEROS
+        } else {
+            piece.id
+        };
         Ok(Some(Piece { id, ..piece }))
     }
 }

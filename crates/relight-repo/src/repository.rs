@@ -311,7 +311,20 @@ impl Repository {
 
     /// Removes a snapshot. Its chunks stay until a collection finds that nobody needs them.
     pub fn forget(&self, id: SnapshotId) -> Result<()> {
-        if self.marks(id)?.protected {
+        let protected = match self.marks(id) {
+            Ok(marks) => marks.protected,
+            // What cannot be brought back any more is not protected by notes that cannot be read either.
+            Err(RepoError::KeyMissing { .. } | RepoError::Damaged { .. })
+                if matches!(
+                    self.snapshot(id),
+                    Err(RepoError::KeyMissing { .. } | RepoError::Damaged { .. })
+                ) =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        if protected {
             return Err(RepoError::Protected(id));
         }
         self.storage.delete(&Snapshot::key(id))?;

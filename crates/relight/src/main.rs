@@ -15,6 +15,7 @@ mod server_state;
 mod shown;
 mod steps;
 mod target;
+mod thaw;
 
 use clap::Parser;
 

@@ -7,16 +7,21 @@ use serde::Serialize;
 use crate::context::Global;
 use crate::failure::Failure;
 
-/// Prints a result: as JSON if that was asked for, else as `words` writes it.
-pub fn result<T: Serialize>(global: &Global, value: &T, words: impl FnOnce(&T, &mut String)) {
-    let text = if global.json {
+/// A result: as JSON if that was asked for, else as `words` writes it.
+pub fn text<T: Serialize>(global: &Global, value: &T, words: impl FnOnce(&T, &mut String)) -> String {
+    if global.json {
         serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
             + "\n"
     } else {
         let mut text = String::new();
         words(value, &mut text);
         text
-    };
+    }
+}
+
+/// Prints a result.
+pub fn result<T: Serialize>(global: &Global, value: &T, words: impl FnOnce(&T, &mut String)) {
+    let text = text(global, value, words);
     // A reader that went away (`| head`) is no reason to complain.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -65,6 +65,15 @@ pub struct Capabilities {
     pub retention: bool,
 }
 
+/// Something about the set-up of a storage that an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Remark {
+    /// What it is, and what to do.
+    pub text: String,
+    /// Whether it endangers the repository, rather than costing money.
+    pub danger: bool,
+}
+
 /// State of an object that may lie in a cold class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thaw {
@@ -113,6 +122,11 @@ pub trait Storage: Send + Sync + Debug {
     /// Removes what writers that died left behind and no list shows; returns how many things. Called by collections.
     fn sweep(&self) -> Result<usize> {
         Ok(0)
+    }
+
+    /// What of its set-up endangers a repository or costs money for nothing, for an operator. May be asked at any time.
+    fn remarks(&self) -> Result<Vec<Remark>> {
+        Ok(Vec::new())
     }
 
     /// Asks for a cold object to be made readable for `keep`; says whether it is. `Ready` for storages without classes.

@@ -58,7 +58,7 @@ pub use credentials::{Credentials, Environment};
 use self::answer::{Failed, Reason, Refusal};
 use self::bucket::Traits;
 use self::client::{Answer, Client, Request, Unread, parse_http_date};
-use super::{Capabilities, Millis, ObjectInfo, PutOptions, Storage, StorageError, Thaw, claim};
+use super::{Capabilities, Millis, ObjectInfo, PutOptions, Remark, Storage, StorageError, Thaw, claim};
 
 type Result<T, E = StorageError> = std::result::Result<T, E>;
 
@@ -455,6 +455,18 @@ impl Storage for S3Storage {
 
     fn retain(&self, key: &str, until: Millis) -> Result<()> {
         self.extend_lock(key, until)
+    }
+
+    fn sweep(&self) -> Result<usize> {
+        self.sweep_leftovers()
+    }
+
+    fn remarks(&self) -> Result<Vec<Remark>> {
+        let remark = |finding: Finding| Remark {
+            text: finding.to_string(),
+            danger: finding.is_danger(),
+        };
+        Ok(self.examine()?.into_iter().map(remark).collect())
     }
 
     fn thaw(&self, key: &str, keep: Duration) -> Result<Thaw> {

@@ -9,6 +9,7 @@ use relight_pxar::fs::extract::Selection;
 use relight_repo::RepoError;
 use relight_repo::collect::{CollectOptions, collect};
 use relight_repo::control::Control;
+use relight_repo::copy;
 use relight_repo::settings::Settings;
 use relight_repo::snapshot::Snapshot;
 use relight_repo::storage::memory::MemoryStorage;
@@ -242,4 +243,58 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     let restored = lab.try_restore_tree(&second, "tree", &target).unwrap();
     assert!(restored.losses.is_empty(), "{:?}", restored.losses);
     crate::lab::assert_same(&root, &target);
+}
+
+#[test]
+fn a_copy_of_cold_data_asks_for_what_the_other_one_lacks() {
+    let storage = MemoryStorage::new();
+    storage.set_time(Timestamp::now().as_millisecond());
+    let settings = Settings {
+        data_class: Some("GLACIER".into()),
+        ..Settings::default()
+    };
+    let lab = Lab::with(Arc::new(storage.clone()), settings);
+    let other = Lab::new();
+    let mut dice = Dice(0x5eed_0033);
+    let root = lab.path("root");
+    fs::create_dir(&root).unwrap();
+    write_noise(&root.join("old"), &mut dice, 30 << 20);
+    settle();
+    let (first, _) = lab.save_tree(&root, None);
+    write_noise(&root.join("new"), &mut dice, 5 << 20);
+    settle();
+    let (second, _) = lab.save_tree(&root, Some(&first));
+
+    let quiet = Control::quiet(&GO_ON);
+    let reader = lab.reader();
+    let ask = |snapshots: &[Snapshot]| {
+        let needed = copy::needed(&reader, &other.repository, snapshots, quiet).unwrap();
+        thaw::request(&reader, &needed, DAY, quiet).unwrap()
+    };
+    let refused = copy::copy(
+        &lab.repository,
+        &other.repository,
+        std::slice::from_ref(&first),
+        quiet,
+    )
+    .unwrap();
+    assert_eq!(refused.failed.len(), 1);
+    assert!(refused.failed[0].1.contains("--thaw"), "{:?}", refused.failed);
+    let asked = ask(std::slice::from_ref(&first));
+    assert!(asked.in_progress > 1 && !asked.is_ready(), "{asked:?}");
+    storage.advance(Duration::from_secs(6 * 3600));
+    assert!(ask(std::slice::from_ref(&first)).is_ready());
+    let copied = copy::copy(
+        &lab.repository,
+        &other.repository,
+        std::slice::from_ref(&first),
+        quiet,
+    )
+    .unwrap();
+    assert_eq!(copied.copied.len(), 1, "{:?}", copied.failed);
+    // What is there is not asked for again, and nothing of what it shares with the next one.
+    assert_eq!(ask(std::slice::from_ref(&first)).packs, 0);
+    let rest = ask(&[first, second]);
+    assert!(rest.packs > 0 && rest.in_progress == rest.packs, "{rest:?}");
+    assert!(rest.bytes < 12 << 20, "{rest:?}");
 }

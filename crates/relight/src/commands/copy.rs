@@ -1,16 +1,20 @@
 //! `relight copy`: copies snapshots to another repository.
 
+use std::sync::Arc;
+
 use clap::Args;
 use relight_model::size::ByteSize;
 use relight_model::workload::Workload;
 use relight_repo::control::Control;
 use relight_repo::copy::{self, CopyReport};
+use relight_repo::read::ChunkReader;
 
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::other::ToKeys;
 use crate::steps::Steps;
+use crate::thaw::{self, ThawOptions};
 use crate::{cancel, output, target};
 
 /// Options of `copy`.
@@ -27,6 +31,8 @@ pub struct Options {
     workload: Option<Workload>,
     #[command(flatten)]
     keys: ToKeys,
+    #[command(flatten)]
+    thaw: ThawOptions,
 }
 
 /// Copies them.
@@ -65,6 +71,16 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         cancelled: &cancelled,
         progress: &steps,
     };
+    if let Some(days) = options.thaw.thaw {
+        let reader = Arc::new(ChunkReader::new(source.clone())?);
+        let needed = copy::needed(&reader, &other, &snapshots, control)?;
+        let thawing = thaw::request(global, &reader, None, &needed, days)?;
+        if !thawing.is_ready() {
+            drop(steps);
+            output::result(global, &thawing, thaw::words);
+            return Ok(Exit::Incomplete);
+        }
+    }
     let report = copy::copy(&source, &other, &snapshots, control)?;
     drop(steps);
     output::result(global, &report, words);

@@ -10,7 +10,10 @@ use std::sync::atomic::AtomicU64;
 
 use clap::{Args, ValueEnum};
 use relight_pxar::EntryKind;
+use relight_pxar::fs::extract::Selection;
 use relight_repo::read::ChunkReader;
+use relight_repo::thaw::Needed;
+use relight_workloads::files;
 use relight_workloads::files::browse::{Place, View, printable};
 use relight_workloads::files::export::{self, Format};
 
@@ -19,6 +22,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
 use crate::shown::bytes;
+use crate::thaw::{self, ThawOptions};
 use crate::{cancel, output, target};
 
 /// Options of `dump`.
@@ -34,6 +38,8 @@ pub struct Options {
     /// Write to this new file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    thaw: ThawOptions,
 }
 
 /// The format of an archive.
@@ -56,6 +62,15 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Some(Archive::Zip) => Some(Format::Zip),
         None => is_folder(&place).then_some(Format::Tar),
     };
+    if let Some(days) = options.thaw.thaw {
+        let id = view.snapshot().id.to_string();
+        let thawing = thaw::request(global, view.reader(), Some(id), &needed(&view, &place)?, days)?;
+        if !thawing.is_ready() {
+            // Standard output is for what is dumped.
+            eprint!("{}", output::text(global, &thawing, thaw::words));
+            return Ok(Exit::Incomplete);
+        }
+    }
     let done = Arc::new(AtomicU64::new(0));
     let label = printable(bytes(&options.path));
     let meter = |total| Meter::start(global, done.clone(), total, move || label.clone());
@@ -125,6 +140,30 @@ fn write(
         Exit::Done
     } else {
         Exit::Incomplete
+    })
+}
+
+/// What of the contents is read.
+fn needed(view: &View, place: &Place<'_>) -> Result<Vec<Needed>> {
+    Ok(match place {
+        Place::Archive(archive) => vec![Needed::whole(archive.root)],
+        Place::Root => {
+            let trees = view.trees().iter().map(|tree| tree.payload.root);
+            let others = view.archives().map(|archive| archive.root);
+            trees.chain(others).map(Needed::whole).collect()
+        }
+        Place::Entry { tree, path, .. } => {
+            let trees = files::trees(view.snapshot());
+            let selection = Selection::paths([path.clone()]);
+            let chosen = trees.iter().filter(|other| other.name == tree.name);
+            let of = |tree: &files::Tree<'_>| -> Result<Needed> {
+                Ok(Needed {
+                    root: tree.payload.root,
+                    ranges: files::payload_ranges(view.reader(), tree, &selection)?,
+                })
+            };
+            chosen.map(of).collect::<Result<_>>()?
+        }
     })
 }
 

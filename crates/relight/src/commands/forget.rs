@@ -58,7 +58,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Some(earlier) => earlier.request.clone(),
         None => Request::new(&options.rules, &options.snapshots, options.force)?,
     };
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let plan = rules::plan(&repository, request)?;
     if let Some(earlier) = &earlier {
         earlier.check(&plan)?;

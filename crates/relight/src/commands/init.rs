@@ -3,6 +3,7 @@
 use clap::Args;
 use relight_repo::keyring;
 use relight_repo::settings::Settings;
+use relight_repo::storage::Remark;
 use serde::Serialize;
 
 use crate::context::Global;
@@ -31,6 +32,17 @@ pub struct Options {
 struct Made {
     repository: String,
     id: String,
+    storage: Abilities,
+    remarks: Vec<Remark>,
+}
+
+/// What the storage can do.
+#[derive(Serialize)]
+struct Abilities {
+    /// It decides itself which of several writers is first; otherwise they agree by claims.
+    conditional_writes: bool,
+    /// Objects can be locked.
+    object_lock: bool,
 }
 
 /// Makes it.
@@ -54,6 +66,15 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         }
         .into());
     }
+    // Before anything is written: what is missing shows now and not when the first backup fails.
+    let can = storage.capabilities();
+    if options.object_lock && !can.retention {
+        return Err(Failure::Usage(format!(
+            "{} has no object lock: use a bucket that was made with it, or leave --object-lock out; nothing was changed",
+            storage.location()
+        )));
+    }
+    let remarks = storage.remarks()?;
     let provider = global.keys.new_provider()?;
     let settings = Settings {
         data_class: options.data_class.clone(),
@@ -65,11 +86,42 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let made = Made {
         repository: storage.location(),
         id: descriptor.id,
+        storage: Abilities {
+            conditional_writes: can.conditional_put,
+            object_lock: can.retention,
+        },
+        remarks,
     };
     output::result(global, &made, |made, out| {
         out.push_str(&format!("Made repository {} in {}.\n", made.id, made.repository));
         out.push_str("Without a key nothing in it can ever be read: print a recovery key with\n");
         out.push_str(&format!("  relight key recovery --repo '{location}'\n"));
+        about_storage(made, location, out);
     });
     Ok(Exit::Done)
+}
+
+/// What of the storage is worth a word.
+fn about_storage(made: &Made, location: &str, out: &mut String) {
+    if location.starts_with("s3://") {
+        let Abilities {
+            conditional_writes,
+            object_lock,
+        } = made.storage;
+        let writers = if conditional_writes {
+            "decides which of several writers is first"
+        } else {
+            "ignores conditions, so that writers agree by claims"
+        };
+        let locks = if object_lock {
+            "can lock objects"
+        } else {
+            "has no object lock"
+        };
+        out.push_str(&format!("The bucket {writers}, and {locks}.\n"));
+    }
+    for remark in &made.remarks {
+        let word = if remark.danger { "DANGER" } else { "remark" };
+        out.push_str(&format!("{word}: {}\n", remark.text));
+    }
 }

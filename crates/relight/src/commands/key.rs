@@ -1,6 +1,7 @@
 //! `relight key`: who can open a repository.
 
 mod recovery;
+mod retire;
 mod rewrite;
 
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub enum Command {
     Rewrite(rewrite::Options),
     /// Show what is sealed under which data key
     Uses,
+    /// Drop old data keys that nothing is sealed under any more
+    Retire(retire::Options),
 }
 
 /// Options of `key add`.
@@ -85,6 +88,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Rotate(options) => rotate(global, options),
         Command::Rewrite(options) => rewrite::run(global, options),
         Command::Uses => rewrite::uses(global),
+        Command::Retire(options) => retire::run(global, options),
     }
 }
 

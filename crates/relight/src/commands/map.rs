@@ -50,7 +50,7 @@ struct Report {
 
 /// Shows it until it is unmounted, or somebody asks to stop.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let archive = choose(&snapshot, options.archive.as_deref())?;
     let image = Image::open(repository, &snapshot, &archive.name)?;

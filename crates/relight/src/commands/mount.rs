@@ -32,7 +32,7 @@ struct Report {
 
 /// Mounts them, and returns when they are unmounted.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let how = MountOptions {
         allow_other: options.allow_other,
     };

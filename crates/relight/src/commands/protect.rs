@@ -42,7 +42,7 @@ struct Marked {
 
 /// Protects snapshots from being forgotten, or no longer.
 pub fn run(global: &Global, options: &Options, protected: bool) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     // All of them are looked up before the first is changed.
     let snapshots = options
         .snapshots
@@ -89,7 +89,7 @@ pub fn notes(global: &Global, options: &NotesOptions) -> Result<Exit> {
             )));
         }
     }
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let mut marks = repository.marks(snapshot.id)?;
     if let Some(text) = text {

@@ -1,7 +1,5 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
-mod thaw;
-
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +14,7 @@ use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, RestoreReport, S
 use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::{Archive, Snapshot};
+use relight_repo::thaw::Needed;
 use relight_workloads::files::{self, Tree};
 use relight_workloads::image;
 use serde::Serialize;
@@ -25,6 +24,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
 use crate::target::{self, Target};
+use crate::thaw::{self, ThawOptions};
 use crate::{cancel, output};
 
 /// Options of `restore`.
@@ -53,10 +53,8 @@ pub struct Options {
     /// Wait in the end until everything is on disk
     #[arg(long)]
     sync: bool,
-    /// Ask the storage to make what lies in a cold class readable for so many days, and restore once all of it is;
-    /// until then, say how much is and end with exit code 3
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
-    thaw: Option<u32>,
+    #[command(flatten)]
+    thaw: ThawOptions,
 }
 
 /// What happens where a file exists already.
@@ -116,12 +114,13 @@ pub struct Report {
 
 /// Brings it back.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let reader = Arc::new(ChunkReader::new(repository)?);
     let wanted = wanted(&snapshot, &options.paths)?;
-    if let Some(days) = options.thaw {
-        let thawing = thaw::request(&reader, &snapshot, &wanted, days)?;
+    if let Some(days) = options.thaw.thaw {
+        let needed = needed(&reader, &wanted)?;
+        let thawing = thaw::request(global, &reader, Some(snapshot.id.to_string()), &needed, days)?;
         let has_target = options.to.is_some() || options.onto.is_some();
         if !thawing.is_ready() || !has_target {
             output::result(global, &thawing, thaw::words);
@@ -187,6 +186,18 @@ fn wanted<'a>(snapshot: &'a Snapshot, paths: &[OsString]) -> Result<Vec<Wanted<'
             .map(|(tree, paths)| Wanted::Tree(tree, Selection::paths(paths))),
     );
     Ok(wanted)
+}
+
+/// What is read of the archives.
+fn needed(reader: &Arc<ChunkReader>, wanted: &[Wanted<'_>]) -> Result<Vec<Needed>> {
+    let of = |item: &Wanted<'_>| match item {
+        Wanted::Whole(archive) => Ok(Needed::whole(archive.root)),
+        Wanted::Tree(tree, selection) => Ok(Needed {
+            root: tree.payload.root,
+            ranges: files::payload_ranges(reader, tree, selection)?,
+        }),
+    };
+    wanted.iter().map(of).collect()
 }
 
 /// How it is done.

@@ -3,6 +3,7 @@
 use clap::Args;
 use jiff::tz::TimeZone;
 use relight_model::size::ByteSize;
+use relight_repo::RepoError;
 use relight_repo::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -43,7 +44,7 @@ struct Unreadable {
 
 /// Lists them.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let (snapshots, broken) = repository.snapshots()?;
     let marked = repository.marked()?;
     let wanted = |snapshot: &Snapshot| {
@@ -54,10 +55,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     let mut rows = Vec::new();
     for snapshot in snapshots.into_iter().filter(wanted) {
-        let marks = if marked.contains(&snapshot.id) {
-            repository.marks(snapshot.id)?
-        } else {
-            Default::default()
+        let marks = match marked
+            .contains(&snapshot.id)
+            .then(|| repository.marks(snapshot.id))
+        {
+            Some(Ok(marks)) => marks,
+            // Notes that cannot be read hide no snapshot.
+            Some(Err(error @ (RepoError::KeyMissing { .. } | RepoError::Damaged { .. }))) => {
+                tracing::warn!(snapshot = %snapshot.id, error = %error, "its notes cannot be read");
+                Default::default()
+            }
+            Some(Err(error)) => return Err(error.into()),
+            None => Default::default(),
         };
         rows.push(Row {
             short_id: snapshot.id.short(),

@@ -17,7 +17,7 @@ pub struct Options {}
 
 /// Counts it.
 pub fn run(global: &Global, _: &Options) -> Result<Exit> {
-    let repository = global.open()?;
+    let repository = global.open_to_read()?;
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
     let control = Control {
         cancelled: &cancelled,

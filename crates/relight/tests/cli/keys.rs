@@ -179,3 +179,97 @@ fn after_a_rotation_old_and_new_are_readable() {
     assert_eq!(lab.run(&["dump", "latest", "src/hello.txt"]).ok().out, b"hello\n");
     assert!(lab.run(&["key", "test"]).ok().text().contains("2 data keys"));
 }
+
+#[test]
+fn an_old_data_key_goes_when_nothing_needs_it() {
+    let lab = Lab::saved();
+    assert!(
+        lab.run(&["key", "retire"])
+            .ok()
+            .text()
+            .contains("no old data key")
+    );
+    let first = lab.run(&["key", "uses", "--json"]).ok().json()[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    lab.run(&["key", "retire", &first]).fails("current");
+    lab.run(&["key", "retire", "nonsense"]).fails("no data key");
+    lab.run(&["key", "retire", "00000000"])
+        .fails("not in the keyring");
+    lab.run(&["key", "rotate", "--rewrite", "--grace", "0"]).ok();
+    // What was rewritten waits as condemned packs.
+    let run = lab.run(&["key", "retire", &first]).code(3);
+    assert!(
+        run.text().contains("still needed") && run.text().contains("packs"),
+        "{}",
+        run.text()
+    );
+    assert!(lab.run(&["key", "test"]).ok().text().contains("2 data keys"));
+    lab.run(&["key", "rewrite", "--grace", "0"]).ok();
+    let retired = lab.run(&["key", "retire", "--json"]).ok().json();
+    assert_eq!(retired["retired"][0], first.as_str());
+    assert_eq!(retired["kept"], serde_json::json!([]));
+    fs::remove_dir_all(lab.path("cache")).unwrap();
+    assert!(lab.run(&["key", "test"]).ok().text().contains("1 data key"));
+    lab.run(&["verify"]).ok();
+    lab.save();
+    assert_eq!(lab.run(&["dump", "latest", "src/hello.txt"]).ok().out, b"hello\n");
+}
+
+#[test]
+fn what_a_lost_data_key_does_not_seal_is_restored_listed_and_forgotten() {
+    let lab = Lab::saved();
+    let first = lab.run(&["key", "uses", "--json"]).ok().json()[0]["key"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let lost = lab.run(&["snapshots", "--json"]).ok().json()["snapshots"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    lab.run(&["notes", &lost[..8], "the first"]).ok();
+    lab.run(&["key", "rotate"]).ok();
+    // Old content, which the lost key seals, beside new.
+    fs::write(lab.path("src/new"), "new").unwrap();
+    let mixed = lab.save();
+    fs::write(lab.path("disk"), super::lab::noise(3, 5_000_000)).unwrap();
+    let image = lab
+        .run(&["backup", "--image", "disk", "-w", "vm/1", "--json"])
+        .ok()
+        .json()["short_id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+
+    let storage = LocalStorage::open(&lab.path("repo")).unwrap();
+    let key = KeyFile::read(&lab.path("key")).unwrap();
+    let opened = keyring::unlock(&storage, &key).unwrap();
+    let retire = |change: &mut relight_keys::Change<'_>| change.retire(first.parse().unwrap());
+    keyring::change(&storage, &opened, jiff::Timestamp::now(), retire).unwrap();
+    fs::remove_dir_all(lab.path("cache")).unwrap();
+
+    let listed = lab.run(&["snapshots", "--json"]).code(4).json();
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["unreadable"][0]["id"], lost.as_str());
+    lab.run(&["restore", &image, "--to", "all"]).ok();
+    assert!(fs::read(lab.path("all/disk.img")).unwrap() == fs::read(lab.path("disk")).unwrap());
+    // A part that is whole comes back; of the rest each file is told.
+    lab.run(&["restore", &mixed, "src/new", "--to", "part"]).ok();
+    assert_eq!(fs::read(lab.path("part/src/new")).unwrap(), b"new");
+    let run = lab.run(&["restore", &mixed, "--to", "rest"]);
+    assert_ne!(run.code, 0, "{}", run.text());
+    assert!(
+        format!("{}{}", run.text(), run.err).contains("docs/big"),
+        "{}{}",
+        run.text(),
+        run.err
+    );
+    lab.run(&["stats"]).code(4);
+    // It can be forgotten, by name.
+    lab.run(&["forget", &lost, "--force", "--apply"]).ok();
+    assert_eq!(
+        lab.run(&["snapshots", "--json"]).ok().json()["unreadable"],
+        serde_json::json!([])
+    );
+}

@@ -26,12 +26,18 @@ pub struct Run {
 impl Lab {
     /// With an empty repository and an empty tree.
     pub fn new() -> Self {
+        let lab = Self::bare();
+        lab.run(&["init"]).ok();
+        lab
+    }
+
+    /// With a key and an empty tree, and no repository yet.
+    pub fn bare() -> Self {
         let lab = Self {
             folder: tempfile::tempdir().unwrap(),
         };
         lab.make_key("key");
         fs::create_dir(lab.path("src")).unwrap();
-        lab.run(&["init"]).ok();
         lab
     }
 
@@ -131,7 +137,8 @@ impl Lab {
 }
 
 impl Run {
-    fn of(arguments: &[&str], output: Output) -> Self {
+    /// What a command with these arguments gave.
+    pub fn of(arguments: &[&str], output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: output.stdout,

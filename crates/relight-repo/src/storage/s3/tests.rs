@@ -15,7 +15,7 @@ fn plain() -> PutOptions {
 fn page(objects: &[(&str, u64)], rest: &str) -> Reply {
     let mut body = String::from("<?xml version=\"1.0\"?><ListBucketResult xmlns=\"urn\">");
     for (key, size) in objects {
-        let time = "2026-11-22T22:19:31.000Z";
+        let time = "2020-11-22T22:19:31.000Z";
         body.push_str(&format!(
             "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>{time}</LastModified></Contents>"
         ));
@@ -475,4 +475,46 @@ fn conditions_are_believed_only_after_a_probe() {
         S3Storage::with_credentials(config, Credentials::new("k".into(), "s".into(), None)).unwrap();
     let error = storage.put_new("a", &[b"x"], &plain()).unwrap_err();
     assert!(matches!(error, StorageError::Unavailable { .. }), "{error}");
+}
+
+#[test]
+fn uploads_and_probes_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+    let server = Server::start(|_, asked| match asked.method.as_str() {
+        "GET" if asked.path.contains("uploads") => {
+            let upload = |key: &str, id: &str, begun: &str| {
+                format!(
+                    "<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{begun}</Initiated></Upload>"
+                )
+            };
+            let now = jiff::Timestamp::now().to_string();
+            let uploads = [
+                upload("p/packs/a", "old", "2020-01-01T00:00:00.000Z"),
+                upload("p/packs/b", "new", &now),
+                upload("other/c", "foreign", "2020-01-01T00:00:00.000Z"),
+            ];
+            let body = uploads.concat();
+            reply(
+                200,
+                &format!("<ListMultipartUploadsResult>{body}</ListMultipartUploadsResult>"),
+            )
+        }
+        "GET" if asked.path.contains("probe") => page(&[("p/probe/1", 5)], ""),
+        "GET" => page(&[], ""),
+        _ => reply(204, ""),
+    });
+    // By way of the interface, as a collection does it.
+    let storage: &dyn Storage = &server.storage();
+    assert_eq!(storage.sweep().unwrap(), 2);
+    let deleted: Vec<String> = server
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("DELETE"))
+        .collect();
+    assert_eq!(
+        deleted,
+        [
+            "DELETE /bucket/p/probe/1",
+            "DELETE /bucket/p/packs/a?uploadId=old"
+        ]
+    );
 }
