@@ -1,6 +1,8 @@
 //! The server as a whole: opened, bound, run, stopped.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ impl Server {
     /// # Errors
     /// One of them cannot be opened.
     pub fn open(config: Config) -> Result<Self> {
+        check_user(&config.server.state)?;
         let state = Arc::new(State::open(&config.server.state)?);
         let host = match &config.server.node {
             Some(node) => node.clone(),
@@ -184,4 +187,22 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || gate.close()).await;
         Ok(())
     }
+}
+
+/// Refuses to work as somebody else than whom the state belongs to: what root made in it, or in the caches, the server's own
+/// user could not use later.
+fn check_user(state: &Path) -> Result<()> {
+    let Ok(owner) = std::fs::metadata(state) else {
+        // It is made by whoever is first.
+        return Ok(());
+    };
+    let (owner, me) = (owner.uid(), rustix::process::geteuid().as_raw());
+    if owner == me {
+        return Ok(());
+    }
+    Err(ServerError::Refused(format!(
+        "{} belongs to the user with the id {owner}, and this is {me}: run the server as that user (sudo -u '#{owner}' …), or \
+         give the folder to this one",
+        state.display()
+    )))
 }

@@ -70,6 +70,7 @@ impl State {
             .mode(0o600)
             .open(&path)
             .map_err(ServerError::file("make", &path))?;
+        follow_owner(&path, folder);
         let failed = |source| ServerError::State {
             path: path.clone(),
             source,
@@ -146,6 +147,18 @@ impl State {
         let known = Arc::new(read(&inner.connection).map_err(|error| self.failed(error))?);
         inner.known = Some((version, known.clone()));
         Ok(known)
+    }
+}
+
+/// What root makes in a folder of the server's user belongs to that user. (SQLite does so with its journals.)
+fn follow_owner(path: &Path, folder: &Path) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if let Ok(owner) = fs::metadata(folder)
+        && owner.uid() != 0
+        && rustix::process::geteuid().is_root()
+    {
+        // If it cannot be done, the server says later that it cannot read the file.
+        let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
     }
 }
 

@@ -1,0 +1,5 @@
+//! The server as a whole: the real program, TLS, users and tokens, backups and restores through the protocol.
+
+mod access;
+mod backup;
+mod lab;
