@@ -699,3 +699,85 @@ async fn a_previous_snapshot_can_be_read_while_the_next_is_made() {
             .unwrap(),
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_take_effect_in_the_order_in_which_they_were_made() {
+    let place = Place::new();
+    let store = place.datastore();
+    let session = BackupSession::begin(&store, FIRST).await.unwrap();
+    let wid = session
+        .wire
+        .post("/dynamic_index?archive-name=a.didx")
+        .await
+        .data()
+        .as_u64()
+        .unwrap();
+    let digest = session.chunk("dynamic", wid, &content(1, 1000), true).await;
+    // None waits for the answer of the one before.
+    let mut sent = Vec::new();
+    let mut sum = relight_pbs::formats::index::DynamicSum::default();
+    for number in 0..150u64 {
+        let list = serde_json::json!({"wid": wid, "digest-list": [hex::encode(digest)], "offset-list": [number * 1000]});
+        let body = Bytes::from(list.to_string());
+        sent.push(
+            session
+                .wire
+                .send(Method::PUT, "/dynamic_index", Some(body))
+                .await
+                .unwrap(),
+        );
+        sum.add((number + 1) * 1000, &digest);
+    }
+    let close = close_target("dynamic", wid, 150, 150_000, &sum.finish());
+    sent.push(session.wire.send(Method::POST, &close, None).await.unwrap());
+    for response in sent {
+        answered(response).await.unwrap().data();
+    }
+    session.cut().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_upload_takes_the_place_of_a_damaged_chunk() {
+    let place = Place::new();
+    let store = place.datastore();
+    let disk = content(8, 2 * FULL);
+    let mut first = BackupSession::begin(&store, FIRST).await.unwrap();
+    first.image("disk.img.fidx", &disk).await;
+    first.finish().await;
+    for entry in walk(&place.path().join("packs/data")) {
+        let mut bytes = std::fs::read(&entry).unwrap();
+        bytes[100_000] ^= 1;
+        std::fs::write(&entry, bytes).unwrap();
+    }
+    let all = relight_pbs::service::datastore::Selection::Namespace(Namespace::ROOT, None);
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let failed = store
+        .verify(&all, false, None, "UPID:x:", &|_| {}, &never)
+        .unwrap();
+    assert_eq!(failed.len(), 1);
+
+    let mut second = BackupSession::begin(&store, SECOND).await.unwrap();
+    // It is not offered to build upon.
+    assert_eq!(second.wire.get("/previous_backup_time").await.data(), Value::Null);
+    second
+        .wire
+        .get("/previous?archive-name=disk.img.fidx")
+        .await
+        .refused(400);
+    second.image("disk.img.fidx", &disk).await;
+    second.finish().await;
+    assert!(restored(&store, SECOND, "disk.img.fidx").await == disk);
+    assert!(
+        restored(&store, FIRST, "disk.img.fidx").await == disk,
+        "the older one is whole again, too"
+    );
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] })
+        .collect()
+}

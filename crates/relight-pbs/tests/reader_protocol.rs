@@ -6,11 +6,16 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relight_keys::{KeyFile, SystemEntropy};
 use relight_pbs::formats::blob::{Blob, MAX_CHUNK};
 use relight_pbs::formats::ids::Namespace;
 use relight_pbs::formats::index::{DynamicIndex, FixedIndex};
-use relight_pbs::service::datastore::Datastore;
+use relight_pbs::service::datastore::{Datastore, DatastoreOptions};
 use relight_pbs::service::reader::{self, ReaderRequest};
+use relight_repo::settings::Settings;
+use relight_repo::storage::fault::{Fault, FaultStorage};
+use relight_repo::storage::memory::MemoryStorage;
+use relight_repo::{OpenOptions, Repository, keyring};
 use support::relight_backup;
 use wire::*;
 
@@ -214,4 +219,51 @@ async fn many_requests_at_once_are_all_answered() {
         task.await.unwrap();
     }
     assert_eq!(session.end().await.chunks, 600);
+}
+
+/// A datastore in memory, each read of which takes as long as one from a distant object storage.
+fn distant(latency: Duration) -> (tempfile::TempDir, FaultStorage, Arc<Datastore>) {
+    let storage = FaultStorage::new(Arc::new(MemoryStorage::new()));
+    let key = KeyFile::generate(&mut SystemEntropy).unwrap();
+    keyring::initialise(
+        &storage,
+        &key,
+        "test",
+        jiff::Timestamp::now(),
+        Settings::default(),
+    )
+    .unwrap();
+    let keys = keyring::unlock(&storage, &key).unwrap().into_keys();
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = OpenOptions::new(cache.path());
+    options.threads = 2;
+    let repository = Arc::new(Repository::open(Arc::new(storage.clone()), keys, options).unwrap());
+    let options = DatastoreOptions::new("root@pam".parse().unwrap());
+    storage.inject(Fault::Delay(latency), |operation| operation.kind.is_read());
+    (
+        cache,
+        storage,
+        Datastore::new("main", repository, options).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latency_of_the_storage_is_hidden() {
+    const COUNT: usize = 60;
+    let latency = Duration::from_millis(100);
+    let (_cache, _storage, store) = distant(latency);
+    let disk = content(3, COUNT * FULL);
+    let mut session = BackupSession::begin(&store, FIRST).await.unwrap();
+    session.image("disk.img.fidx", &disk).await;
+    session.finish().await;
+    let session = ReaderSession::begin(&store, FIRST).await.unwrap();
+    let index = FixedIndex::parse(&session.download("disk.img.fidx").await).unwrap();
+    let begun = Instant::now();
+    for digest in index.digests() {
+        session.chunk(digest).await;
+    }
+    let taken = begun.elapsed();
+    assert!(taken < latency * COUNT as u32 / 2, "{taken:?}");
+    let ended = session.end().await;
+    assert_eq!(ended.foreseen, COUNT as u64 - 1);
 }

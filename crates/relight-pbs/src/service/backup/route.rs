@@ -102,7 +102,7 @@ async fn answer(
                 task.log("backup finished successfully");
                 task.end(Ok(()));
             }
-            Ended::Aborted(why) => task.end(Err(format!("{why}"))),
+            Ended::Aborted(why) => task.end(Err(why)),
         }
     }))
 }

@@ -1,6 +1,6 @@
 //! Chunks that come in: read, checked and stored, several at once, with bounded memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
@@ -8,7 +8,7 @@ use relight_repo::ChunkId;
 use relight_repo::pack::PackKind;
 use relight_repo::session::{Encoded, is_zero};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::Shared;
 use super::engine::archive_kind;
@@ -21,12 +21,19 @@ use crate::service::protocol::Call;
 
 /// Bytes of chunks that one session holds while they are read and stored. Of larger chunks there is one at a time.
 const BUDGET: u32 = 12 << 20;
+/// Bytes of chunks that all sessions may hold besides. On a line with latency, that more chunks are under way is what makes
+/// it fast.
+static SHARED: Semaphore = Semaphore::const_new(32 << 20);
 /// The smallest chunk as it is sent: a header and a byte.
 const MIN_ENCODED: usize = blob::HEADER + 1;
 
-/// How many chunks all sessions check and store at once: as many as there are processors, for each takes all of one.
-static WORKERS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+/// Processors of this host.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(2, usize::from));
+/// How many chunks all sessions check and store at once: each takes all of a processor.
+static WORKERS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(*PROCESSORS));
+/// Sessions that are under way.
+static SESSIONS: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -53,6 +60,9 @@ pub(super) struct Uploads {
     budget: Semaphore,
     buffers: Mutex<Vec<Vec<u8>>>,
     decoders: Mutex<Vec<ChunkDecoder>>,
+    /// Chunks that are being stored.
+    storing: AtomicUsize,
+    stored: Notify,
     count: AtomicU64,
     size: AtomicU64,
     encoded: AtomicU64,
@@ -61,10 +71,13 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub fn new() -> Self {
+        SESSIONS.fetch_add(1, Ordering::Relaxed);
         Self {
             budget: Semaphore::new(BUDGET as usize),
             buffers: Mutex::default(),
             decoders: Mutex::default(),
+            storing: AtomicUsize::new(0),
+            stored: Notify::new(),
             count: AtomicU64::new(0),
             size: AtomicU64::new(0),
             encoded: AtomicU64::new(0),
@@ -91,6 +104,23 @@ impl Uploads {
         add(&self.duplicates, u64::from(!new));
     }
 
+    /// Waits until this session may store one more chunk: its share of the processors. The engine fills a pack for each
+    /// that was ever stored at the same time, so this bounds memory, too.
+    async fn turn(&self) -> Turn<'_> {
+        loop {
+            let stored = self.stored.notified();
+            let share = (*PROCESSORS / SESSIONS.load(Ordering::Relaxed).max(1)).max(1);
+            let more = |storing| (storing < share).then_some(storing + 1);
+            let begun = self
+                .storing
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            if begun.is_ok() {
+                return Turn(self);
+            }
+            stored.await;
+        }
+    }
+
     fn buffer(&self) -> Vec<u8> {
         lock(&self.buffers).pop().unwrap_or_default()
     }
@@ -103,6 +133,22 @@ impl Uploads {
         if kept + buffer.capacity() <= BUDGET as usize {
             buffers.push(buffer);
         }
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        SESSIONS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A chunk that is being stored.
+struct Turn<'a>(&'a Uploads);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.storing.fetch_sub(1, Ordering::Relaxed);
+        self.0.stored.notify_one();
     }
 }
 
@@ -135,7 +181,12 @@ async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult
     let chunk = shared.announce(wid, digest, size as u32, fixed)?;
     let room = u32::try_from(encoded_size).unwrap_or(BUDGET).min(BUDGET);
     let ended = |_| ApiError::internal("the session has ended");
-    let _room = shared.uploads.budget.acquire_many(room).await.map_err(ended)?;
+    let room = tokio::select! {
+        biased;
+        own = shared.uploads.budget.acquire_many(room) => own,
+        common = SHARED.acquire_many(room) => common,
+    };
+    let _room = room.map_err(ended)?;
 
     let mut buffer = shared.uploads.buffer();
     buffer.reserve_exact(encoded_size);
@@ -149,6 +200,7 @@ async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult
     // Not while a snapshot is made: all chunks must then be where the engine looks for them.
     let _gate = shared.gate.read().await;
     shared.state().check()?;
+    let _turn = shared.uploads.turn().await;
     let _worker = WORKERS.acquire().await.map_err(ended)?;
     let this = shared.clone();
     let stored = tokio::task::spawn_blocking(move || {
@@ -257,9 +309,6 @@ impl Shared {
     }
 
     fn put(&self, chunk: &Chunk, id: ChunkId, encoded: Encoded<'_>) -> ApiResult<bool> {
-        if self.request.benchmark {
-            return Ok(true);
-        }
         self.engine.put_chunk(chunk.pack, id, encoded)
     }
 }

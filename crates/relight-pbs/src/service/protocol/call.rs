@@ -1,5 +1,7 @@
 //! One call: method, path, parameters, body, and the way back.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -11,6 +13,9 @@ use crate::service::http::{ApiError, ApiResult, Parameters};
 
 /// What a client may have sent of a body that is not wanted and be told so; beyond it the call is broken off.
 const DRAIN: usize = 32 << 20;
+
+/// How long a client may be silent in the middle of a body.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// A call.
 pub(crate) struct Call {
@@ -120,7 +125,13 @@ impl Body {
             return Ok(None);
         }
         let broken = |_| ApiError::bad_request("the request body broke off");
-        match self.stream.data().await {
+        let next = tokio::time::timeout(SILENCE, self.stream.data());
+        let Ok(next) = next.await else {
+            self.broken = true;
+            let message = "the request body takes too long";
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
+        };
+        match next {
             None => Ok(None),
             Some(Err(error)) => {
                 self.broken = true;
