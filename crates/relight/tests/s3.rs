@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lab::{Lab, Run, files, noise};
+use relight_repo::storage::s3::{Credentials, S3Config, S3Storage};
+use relight_repo::storage::{Storage, StorageError};
 use serde_json::Value;
 
 fn variable(name: &str) -> String {
@@ -50,6 +52,14 @@ impl Place {
             command.env("RELIGHT_S3_CA_FILE", authority);
         }
         command
+    }
+
+    /// The bucket without the program.
+    fn storage(&self) -> S3Storage {
+        let keys = ["KEY", "SECRET"].map(|name| variable(&format!("{}_{name}", self.server)));
+        let [key, secret] = keys;
+        let config = S3Config::parse(&self.location).unwrap();
+        S3Storage::with_credentials(config, Credentials::new(key, secret, None)).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -140,24 +150,22 @@ fn a_life(server: &'static str, bucket: &str, conditions: bool) {
             .unwrap()
     };
     let before = total();
-    // The clock of a server may tell whole seconds.
-    std::thread::sleep(Duration::from_millis(1100));
-    for _ in 0..2 {
+    let mut after = before;
+    until(|| {
         place.run(&["collect", "--grace", "0", "--max-waste", "0"]).ok();
-    }
-    let after = total();
-    assert!(after < before, "{before} bytes, then {after}");
+        after = total();
+        after < before
+    });
     place.run(&["verify"]).ok();
     place.comes_back("third");
 
     // A new data key, and the old one goes.
     place.run(&["key", "rotate"]).ok();
-    std::thread::sleep(Duration::from_millis(1100));
-    for _ in 0..2 {
+    until(|| {
         place.run(&["key", "rewrite", "--grace", "0"]).ok();
-    }
-    let retired = place.run(&["key", "retire", "--json"]).ok().json();
-    assert_eq!(retired["retired"].as_array().unwrap().len(), 1, "{retired}");
+        let run = place.run(&["key", "retire", "--json"]);
+        run.code == 0 && run.ok().json()["retired"].as_array().unwrap().len() == 1
+    });
     fs::remove_dir_all(place.lab.path("cache")).unwrap();
     place.comes_back("fourth");
     place.run(&["verify"]).ok();
@@ -165,6 +173,10 @@ fn a_life(server: &'static str, bucket: &str, conditions: bool) {
     // Nothing is told to whoever lacks the key, or access to the bucket.
     place.lab.make_key("other");
     place.run(&["snapshots", "--key-file", "other"]).code(1);
+    if server == "MOTO" {
+        // It takes any secret.
+        return;
+    }
     let denied = place
         .command(&["snapshots"])
         .env("AWS_SECRET_ACCESS_KEY", "hunter2")
@@ -172,6 +184,17 @@ fn a_life(server: &'static str, bucket: &str, conditions: bool) {
         .unwrap();
     let denied = Run::of(&["snapshots"], denied).code(1);
     assert!(!denied.err.contains("hunter2"));
+}
+
+/// Tries again, with time between: the clock of a server may tell whole seconds, and packs go only after their grace.
+fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(1100));
+        if done() {
+            return;
+        }
+    }
+    panic!("it was never done");
 }
 
 #[test]
@@ -183,7 +206,8 @@ fn a_life_on_ceph() {
 #[test]
 #[ignore = "needs Ceph"]
 fn a_life_on_ceph_with_versions() {
-    a_life("CEPH", "relight-versions", true);
+    // Where it keeps versions, this version of it writes whatever the condition.
+    a_life("CEPH", "relight-versions", false);
 }
 
 #[test]
@@ -220,7 +244,18 @@ fn what_was_promised_to_be_kept_cannot_be_removed_before() {
     fs::write(place.lab.path("src/file"), noise(5, 3_000_000)).unwrap();
     place.save(&["--full"]);
     let run = place.run(&["forget", &id, "--apply", "--force"]).code(1);
-    assert!(run.err.contains("lock"), "{}", run.err);
+    assert!(run.err.contains("promised until"), "{}", run.err);
+    // Nor can anybody who does not ask Relight.
+    let storage = place.storage();
+    for object in storage.list("snapshots/").unwrap() {
+        let deleted = storage.delete(&object.key);
+        assert_eq!(
+            matches!(deleted, Err(StorageError::Locked { .. })),
+            object.key.contains(&id),
+            "{deleted:?}"
+        );
+    }
+    place.save(&["--full"]);
     place.run(&["collect", "--grace", "0"]).ok();
     place.run(&["verify"]).ok();
     place.run(&["restore", &id, "--to", "kept"]).ok();
