@@ -117,6 +117,14 @@ impl Host {
             .unwrap_or(0)
     }
 
+    /// Whether it was started by EFI, and with Secure Boot (UEFI specification, global variable `SecureBoot`).
+    pub(super) fn boot() -> (bool, bool) {
+        let variable = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+        // Four bytes of attributes, then the value.
+        let secure = fs::read(variable).is_ok_and(|bytes| bytes.get(4) == Some(&1));
+        (std::path::Path::new("/sys/firmware/efi").exists(), secure)
+    }
+
     /// Name and number of processors.
     pub(super) fn processors() -> (String, usize) {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -57,6 +57,7 @@ pub(super) fn routes(router: &mut Router, about: &Arc<About>) {
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
         let space = |space: Space| json!({"total": space.total, "used": space.used, "free": space.free});
         let root = Host::root();
+        let (efi, secure) = Host::boot();
         let (model, cpus) = Host::processors();
         Answer::data(json!({
             "cpu": cpu,
@@ -73,6 +74,7 @@ pub(super) fn routes(router: &mut Router, about: &Arc<About>) {
                 "version": text(uname.version()),
                 "machine": text(uname.machine()),
             },
+            "boot-info": {"mode": if efi { "efi" } else { "legacy-bios" }, "secureboot": secure},
             "cpuinfo": {"model": model, "sockets": 1, "cpus": cpus},
             "info": {"fingerprint": of.fingerprint},
         }))

@@ -77,12 +77,15 @@ fn list(service: &Service, call: &Call) -> ApiResult<Answer> {
     let mut list = Vec::new();
     for store in service.stores.all() {
         if is_seen(call, &store)? {
-            list.push(json!({
+            let mut entry = json!({
                 "store": store.name(),
-                "comment": store.options().comment,
                 "mount-status": "nonremovable",
                 "backend-type": backend(&store),
-            }));
+            });
+            if !store.options().comment.is_empty() {
+                entry["comment"] = store.options().comment.clone().into();
+            }
+            list.push(entry);
         }
     }
     Answer::data(list)
