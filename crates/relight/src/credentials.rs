@@ -115,7 +115,9 @@ pub fn new_password(file: Option<&Path>) -> Result<Zeroizing<String>> {
     if let Some(path) = file {
         let read = std::fs::read_to_string(path);
         let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
-        return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_string()));
+        return Ok(Zeroizing::new(
+            text.lines().next().unwrap_or_default().to_string(),
+        ));
     }
     let missing = "there is no terminal to ask for a password: name a file with --new-password-file";
     let first = typed("New password (at least 8 characters): ", missing)?;
