@@ -1,0 +1,28 @@
+//! The client's side of the protocol: calls over HTTP/1.1, and sessions that write or read one snapshot.
+//!
+//! A [`Client`] knows a server and who asks. [`Client::backup`] and [`Client::reader`] open a connection each and change
+//! it to HTTP/2, with the same settings as the original's client. What the server says of an error is what is shown.
+
+mod address;
+mod backup;
+mod connection;
+mod credentials;
+mod error;
+mod reader;
+mod rest;
+mod tls;
+mod tree;
+mod wire;
+
+pub use address::ServerAddress;
+pub use backup::{ArchiveWriter, BackupOptions, BackupSession, Finished, SavedArchive, UploadFigures};
+pub use connection::{Client, ClientOptions};
+pub use credentials::Credentials;
+pub use error::ClientError;
+pub use reader::{Content, Piece, Pieces, ReaderArchive, ReaderSession};
+pub use tls::{TlsTransport, Trust};
+pub use tree::TreeSink;
+pub use wire::{BoxIo, Connecting, Io, Transport};
+
+/// What calls of the client give.
+pub type Result<T, E = ClientError> = std::result::Result<T, E>;
