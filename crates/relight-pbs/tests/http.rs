@@ -72,6 +72,11 @@ struct Group {
 fn router() -> Router {
     let mut router = Router::new();
     router
+        .on(Method::POST, "/ping", |_, _: NoParameters| async {
+            Answer::data("pong")
+        })
+        .public();
+    router
         .on(Method::GET, "/ping", |_, _: NoParameters| async {
             Answer::data("pong")
         })
@@ -278,6 +283,12 @@ async fn limits_hold() {
         status(&post(&service, target, "application/json", &body_too_long).await),
         413
     );
+    // Of strangers, at the calls that are open to them, less is read.
+    let long = "a".repeat(20_000);
+    let login = format!(
+        "POST /api2/json/ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 20000\r\n\r\n{long}"
+    );
+    assert_eq!(status(&talk(&service, login.as_bytes()).await), 413);
     // One without an announced length that never ends.
     let mut chunked = format!(
         "POST {target} HTTP/1.1\r\nHost: x\r\n{AUTH}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -157,6 +157,7 @@ impl Server {
             let _ = task.await;
         }
         self.service.stop();
+        self.tasks.stop_workers();
         let left = async {
             self.service.ended().await;
             while self.tasks.running() > 0 {

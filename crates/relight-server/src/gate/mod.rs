@@ -82,22 +82,21 @@ impl Gate {
     /// Wrong, or too many wrong ones from there.
     pub async fn log_in(
         &self,
-        user: &str,
+        name: &str,
         password: &str,
         peer: Option<SocketAddr>,
     ) -> Result<(UserId, Issued), Refusal> {
         let now = Timestamp::now().as_second();
-        self.throttle.check(peer, now).map_err(Refusal::TooMany)?;
+        self.throttle.check(peer, name, now).map_err(Refusal::TooMany)?;
         let known = self.known().ok_or(Refusal::Wrong)?;
-        let user = user.parse::<UserId>().ok();
+        let user = name.parse::<UserId>().ok();
         let found = user.as_ref().and_then(|id| known.user(id));
         let good = if password.starts_with("PBS:") {
-            let ticket = found.is_some_and(|user| {
-                let signed = self.tickets.verify(password, now);
-                signed
+            found.is_some_and(|user| {
+                let ticket = self.tickets.verify(password, now);
+                ticket
                     .is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
-            });
-            ticket.then_some(()).is_some()
+            })
         } else {
             let hash = found.and_then(|user| user.password.clone());
             let password = zeroize::Zeroizing::new(password.as_bytes().to_vec());
@@ -116,7 +115,7 @@ impl Gate {
         match found.filter(|user| good && user.is_active(now)) {
             Some(user) => Ok((user.id.clone(), self.tickets.issue(&user.id, user.epoch, now))),
             None => {
-                self.throttle.failed(peer, now);
+                self.throttle.failed(peer, name, now);
                 Err(Refusal::Wrong)
             }
         }

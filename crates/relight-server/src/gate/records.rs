@@ -86,10 +86,13 @@ impl Records {
 
     fn hand_on(&self, record: Record) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = match inner.as_ref().map(|(send, _)| send.try_send(record)) {
-            Some(Ok(())) | None => None,
-            Some(Err(TrySendError::Full(record) | TrySendError::Disconnected(record))) => Some(record),
-        };
+        let mut rest = None;
+        if let Some((send, _)) = &*inner
+            && let Err(TrySendError::Full(record) | TrySendError::Disconnected(record)) =
+                send.try_send(record)
+        {
+            rest = Some(record);
+        }
         drop(inner);
         if let Some(record) = rest
             && let Err(error) = self.state.add_records(&[record])

@@ -44,10 +44,9 @@ impl State {
     /// # Errors
     /// The database cannot be written.
     pub fn add_records(&self, records: &[Record]) -> Result<()> {
-        let mut inner = self.inner();
-        let known = inner.known.take();
+        let mut writer = self.writer();
         let mut add = || {
-            let transaction = inner.connection.transaction()?;
+            let transaction = writer.transaction()?;
             {
                 let mut statement = transaction.prepare_cached(
                     "INSERT INTO audit (time, who, peer, what, parameters, status, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -66,10 +65,7 @@ impl State {
             }
             transaction.commit()
         };
-        let result = add();
-        // Records change nothing of what is known of users and rules.
-        inner.known = known;
-        result.map_err(|error| self.failed(error))
+        add().map_err(|error| self.failed(error))
     }
 
     /// Records, newest first.

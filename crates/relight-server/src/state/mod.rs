@@ -42,12 +42,14 @@ pub struct Known {
 /// The database.
 pub struct State {
     path: PathBuf,
-    inner: Mutex<Inner>,
+    reader: Mutex<Reader>,
+    /// For changes, by itself: who asks what somebody may do must not wait for a disk.
+    writer: Mutex<Connection>,
 }
 
-struct Inner {
+struct Reader {
     connection: Connection,
-    /// What was read last, and which version of the data that was; none after a change of our own.
+    /// What was read last, and which version of the data that was.
     known: Option<(i64, Arc<Known>)>,
 }
 
@@ -75,20 +77,30 @@ impl State {
             path: path.clone(),
             source,
         };
-        let mut connection = Connection::open(&path).map_err(failed)?;
-        connection.busy_timeout(BUSY).map_err(failed)?;
-        schema::prepare(&mut connection, &path)?;
+        let open = || -> Result<Connection> {
+            let connection = Connection::open(&path).map_err(failed)?;
+            connection.busy_timeout(BUSY).map_err(failed)?;
+            Ok(connection)
+        };
+        let mut writer = open()?;
+        schema::prepare(&mut writer, &path)?;
+        let reader = Reader {
+            connection: open()?,
+            known: None,
+        };
         Ok(Self {
+            reader: Mutex::new(reader),
+            writer: Mutex::new(writer),
             path,
-            inner: Mutex::new(Inner {
-                connection,
-                known: None,
-            }),
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, source: rusqlite::Error) -> ServerError {
@@ -100,16 +112,14 @@ impl State {
 
     /// Reads.
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        query(&self.inner().connection).map_err(|error| self.failed(error))
+        query(&self.reader().connection).map_err(|error| self.failed(error))
     }
 
     /// Changes something, all of it or nothing.
     fn change<T>(&self, change: impl FnOnce(&Connection) -> Result<T, Change>) -> Result<T> {
-        let mut inner = self.inner();
-        inner.known = None;
+        let mut writer = self.writer();
         let behaviour = rusqlite::TransactionBehavior::Immediate;
-        let transaction = inner
-            .connection
+        let transaction = writer
             .transaction_with_behavior(behaviour)
             .map_err(|error| self.failed(error))?;
         let result = change(&transaction).map_err(|error| match error {
@@ -125,27 +135,31 @@ impl State {
     /// # Errors
     /// The database cannot be read.
     pub fn known(&self) -> Result<Arc<Known>> {
-        let mut inner = self.inner();
-        // Changes when another process has written (SQLite, pragma data_version).
-        let version = inner
+        let mut reader = self.reader();
+        // Changes when another connection has written, also one of another process (SQLite, pragma data_version).
+        let version = reader
             .connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
             .map_err(|error| self.failed(error))?;
-        if let Some((read, known)) = &inner.known
+        if let Some((read, known)) = &reader.known
             && *read == version
         {
             return Ok(known.clone());
         }
         let read = |connection: &Connection| -> rusqlite::Result<Known> {
-            Ok(Known {
-                users: users::all(connection)?,
-                tokens: tokens::all(connection)?,
-                rules: rules::all(connection)?,
-            })
+            // As of one moment.
+            let moment = connection.unchecked_transaction()?;
+            let known = Known {
+                users: users::all(&moment)?,
+                tokens: tokens::all(&moment)?,
+                rules: rules::all(&moment)?,
+            };
+            moment.commit()?;
+            Ok(known)
         };
-        let known = Arc::new(read(&inner.connection).map_err(|error| self.failed(error))?);
-        inner.known = Some((version, known.clone()));
+        let known = Arc::new(read(&reader.connection).map_err(|error| self.failed(error))?);
+        reader.known = Some((version, known.clone()));
         Ok(known)
     }
 }

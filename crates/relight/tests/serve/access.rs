@@ -1,7 +1,10 @@
 //! Who is let in, and who is not.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -170,6 +173,58 @@ async fn the_certificate_stays_and_can_be_exchanged() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(server.get("ping", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn hostile_connections_hold_nobody_else_up() {
+    let lab = Lab::new();
+    let config = fs::read_to_string(lab.path("relight.toml")).unwrap();
+    let config = config.replace("[server]\n", "[server]\nmax-connections-per-address = 8\n");
+    fs::write(lab.path("relight.toml"), config).unwrap();
+    lab.user("a@pbs", "Audit", "/");
+    let server = lab.serve();
+    // Connections that say nothing take their share and no more; what is beyond it is closed at once.
+    let mut silent: Vec<_> = (0..8)
+        .map(|_| TcpStream::connect(server.address).unwrap())
+        .collect();
+    let mut refused = TcpStream::connect(server.address).unwrap();
+    refused.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0);
+    // They are closed after a while, and make room.
+    silent[0].set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(silent[0].read(&mut [0]).unwrap(), 0);
+    assert_eq!(server.get("ping", &[]).await.status, 200);
+    // Guessing from one address ends soon, whether there is such a user or not; a token still gets in.
+    let guess = async |user: &str| {
+        let body = json!({"username": user, "password": "guessed it"}).to_string();
+        let answer = server.ask("POST", "access/ticket", &[], &body).await;
+        (answer.status, answer.text())
+    };
+    let wrong = (401, "permission check failed.".to_string());
+    for _ in 0..5 {
+        let four = tokio::join!(
+            guess("a@pbs"),
+            guess("nobody@pbs"),
+            guess("a@pbs"),
+            guess("nobody@pbs")
+        );
+        assert!(
+            [four.0, four.1, four.2, four.3]
+                .iter()
+                .all(|answer| *answer == wrong)
+        );
+    }
+    for user in ["a@pbs", "nobody@pbs"] {
+        let (status, text) = guess(user).await;
+        assert!(
+            status == 429 && text.starts_with("too many wrong passwords"),
+            "{status} {text}"
+        );
+    }
+    let token = lab.token("a@pbs!t", "Audit", "/");
+    assert_eq!(server.get("version", &[&token]).await.status, 200);
+    assert_eq!(server.stop().0, 0);
+    assert!(lab.ok(&["audit", "--denied"]).contains("429"));
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod access;
 mod backup;
 mod lab;
+mod to_server;

@@ -23,6 +23,8 @@ pub struct Limits {
     pub body: Duration,
     /// Bytes of parameters in a body at most.
     pub parameters: usize,
+    /// The same while nobody is known: at the log-in.
+    pub parameters_of_strangers: usize,
     /// Bytes of path and query at most.
     pub target: usize,
     /// Headers of a request at most.
@@ -39,6 +41,7 @@ impl Default for Limits {
             head: Duration::from_secs(60),
             body: Duration::from_secs(60),
             parameters: 512 * 1024,
+            parameters_of_strangers: 16 * 1024,
             target: 3072,
             headers: 64,
             unauthorized_delay: Duration::from_secs(3),

@@ -113,7 +113,11 @@ impl HttpService {
         if route.raw_body {
             raw = Some(body);
         } else {
-            let bytes = read_body(body, self.limits.parameters, self.limits.body).await?;
+            let limit = match known.who {
+                Some(_) => self.limits.parameters,
+                None => self.limits.parameters_of_strangers,
+            };
+            let bytes = read_body(body, limit, self.limits.body).await?;
             add_body(&mut parameters, &head.headers, &bytes)?;
         }
         known.parameters = parameters.for_log();

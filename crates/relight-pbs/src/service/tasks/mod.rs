@@ -138,6 +138,16 @@ impl Tasks {
         worker_id: Option<&str>,
         who: &AuthId,
     ) -> io::Result<Task> {
+        self.start(worker_type, worker_id, who, false)
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        worker_type: &str,
+        worker_id: Option<&str>,
+        who: &AuthId,
+        is_worker: bool,
+    ) -> io::Result<Task> {
         let upid = Upid {
             node: self.node.clone(),
             pid: self.pid,
@@ -152,7 +162,7 @@ impl Tasks {
             "{:08X}-{:08X}-{:08X}-{:08X}.log",
             upid.start, upid.pstart, upid.pid, upid.task
         ));
-        let shared = Arc::new(Shared::new(upid.clone(), path)?);
+        let shared = Arc::new(Shared::new(upid.clone(), path, is_worker)?);
         self.state().running.insert(upid.to_string(), shared.clone());
         Ok(Task::new(self.clone(), shared))
     }
@@ -171,7 +181,7 @@ impl Tasks {
     where
         F: FnOnce(&Task) -> Result<(), String> + Send + 'static,
     {
-        let task = self.begin(worker_type, worker_id, who)?;
+        let task = self.start(worker_type, worker_id, who, true)?;
         let upid = task.upid().clone();
         std::thread::Builder::new()
             .name(worker_type.chars().take(15).collect())
@@ -240,6 +250,13 @@ impl Tasks {
             shared.stop();
         }
         running.is_some()
+    }
+
+    /// Asks those to stop that run on threads of their own: verifications, collections. They can be done again.
+    pub fn stop_workers(&self) {
+        for shared in self.state().running.values().filter(|shared| shared.is_worker) {
+            shared.stop();
+        }
     }
 
     /// Asks all tasks to stop.

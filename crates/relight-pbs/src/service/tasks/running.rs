@@ -21,6 +21,8 @@ const MAX_LINE: usize = 4096;
 pub(super) struct Shared {
     upid: Upid,
     pub(super) path: PathBuf,
+    /// Whether it runs on a thread of its own, and can be done again; a session of a client cannot.
+    pub(super) is_worker: bool,
     file: Mutex<File>,
     written: AtomicU64,
     warnings: AtomicU64,
@@ -28,7 +30,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(upid: Upid, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn new(upid: Upid, path: PathBuf, is_worker: bool) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -39,6 +41,7 @@ impl Shared {
         Ok(Self {
             upid,
             path,
+            is_worker,
             file: Mutex::new(file),
             written: AtomicU64::new(0),
             warnings: AtomicU64::new(0),
