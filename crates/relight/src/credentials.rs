@@ -136,6 +136,11 @@ fn prompt(question: &str) -> Result<Zeroizing<String>> {
     typed(question, missing)
 }
 
+/// The password of a client's key file, typed; none without a terminal.
+pub fn client_key_password() -> Option<Zeroizing<String>> {
+    typed("Password of the client key: ", "there is no terminal").ok()
+}
+
 /// Reads a line from the terminal without showing it; `missing` says what to do without one.
 fn typed(question: &str, missing: &str) -> Result<Zeroizing<String>> {
     let stdin = std::io::stdin();

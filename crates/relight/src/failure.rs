@@ -1,6 +1,7 @@
 //! Why a command failed, in words for whoever ran it.
 
 use relight_mount::MountError;
+use relight_pbs::client::ClientError;
 use relight_pxar::DecodeError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
@@ -24,6 +25,9 @@ pub enum Failure {
     /// The server, its configuration or state.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A server that something is sent to.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The arguments do not fit together or name something that is not there.
     #[error("{0}")]
     Usage(String),

@@ -1,5 +1,7 @@
 //! `relight backup`: saves files, disk images or a stream as a new snapshot.
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,10 +60,12 @@ pub struct Options {
     /// Read everything again, even what did not change since the last snapshot
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    server: Box<server::ServerOptions>,
 }
 
 /// What a backup did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// The new snapshot.
     pub snapshot: String,
@@ -96,8 +100,10 @@ pub struct Report {
 /// Saves it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let plan = plan(options)?;
-    let repository = global.open()?;
-    let report = save(global, &repository, &plan)?;
+    let report = match &options.server.server {
+        Some(address) => server::save(global, address, &options.server, &plan)?,
+        None => save(global, &global.open()?, &plan)?,
+    };
     output::result(global, &report, words);
     Ok(if report.problem_count == 0 {
         Exit::Done
@@ -210,7 +216,11 @@ fn plan(options: &Options) -> Result<Plan> {
 
 /// The workload that this host is.
 pub fn this_host(repository: &Repository) -> Result<Workload> {
-    let host = &repository.options().host;
+    host_workload(&repository.options().host)
+}
+
+/// The workload that a host of this name is.
+fn host_workload(host: &str) -> Result<Workload> {
     let plain: String = host
         .chars()
         .map(|char| {
@@ -360,6 +370,18 @@ fn problems(reports: &[TreeReport], most: usize) -> Vec<String> {
 }
 
 fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, read: u64, elapsed: Duration) -> Report {
+    Report {
+        snapshot: snapshot.id.to_string(),
+        short_id: snapshot.id.short(),
+        workload: snapshot.workload.clone(),
+        added_bytes: snapshot.figures.added,
+        stored_bytes: snapshot.figures.stored,
+        ..report_of(reports, other, read, elapsed)
+    }
+}
+
+/// What the sources say about a backup, wherever it went.
+fn report_of(reports: &[TreeReport], other: u64, read: u64, elapsed: Duration) -> Report {
     let sum = |of: fn(&TreeReport) -> u64| reports.iter().map(of).sum::<u64>();
     let mount_point = |tree: &TreeReport, path: &Vec<u8>| {
         tree.source
@@ -369,12 +391,7 @@ fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, read: u64, el
             .to_string()
     };
     Report {
-        snapshot: snapshot.id.to_string(),
-        short_id: snapshot.id.short(),
-        workload: snapshot.workload.clone(),
         logical_bytes: other + sum(|tree| tree.report.bytes),
-        added_bytes: snapshot.figures.added,
-        stored_bytes: snapshot.figures.stored,
         read_bytes: read + sum(|tree| tree.report.bytes_read),
         files: sum(|tree| tree.report.counts.files),
         unchanged_files: sum(|tree| tree.report.unchanged_files),
@@ -394,6 +411,7 @@ fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, read: u64, el
             .iter()
             .flat_map(|tree| tree.report.unmatched_patterns.iter().cloned())
             .collect(),
+        ..Report::default()
     }
 }
 
