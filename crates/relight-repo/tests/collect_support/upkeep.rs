@@ -36,7 +36,7 @@ pub fn reseal(world: &World, options: &CollectOptions) -> Result<()> {
 /// Drops the old data keys that nothing needs.
 pub fn retire(world: &World) -> Result<()> {
     let opened = keyring::unlock(&world.storage, &world.key)?;
-    retire::retire(&*world.open(), &opened, &[], Control::quiet(&QUIET)).map(drop)
+    retire::retire(&world.open(), &opened, &[], Control::quiet(&QUIET)).map(drop)
 }
 
 /// Brings `to` up to date with all snapshots of `from`.

@@ -86,13 +86,14 @@ impl Records {
 
     fn hand_on(&self, record: Record) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = None;
-        if let Some((send, _)) = &*inner
-            && let Err(TrySendError::Full(record) | TrySendError::Disconnected(record)) =
-                send.try_send(record)
-        {
-            rest = Some(record);
-        }
+        // What the writer cannot take, or comes after it has ended, is written here and now.
+        let rest = match &*inner {
+            Some((send, _)) => match send.try_send(record) {
+                Ok(()) => None,
+                Err(TrySendError::Full(record) | TrySendError::Disconnected(record)) => Some(record),
+            },
+            None => Some(record),
+        };
         drop(inner);
         if let Some(record) = rest
             && let Err(error) = self.state.add_records(&[record])
