@@ -5,7 +5,7 @@ use std::fs;
 use crate::lab::{Dice, Lab, settle, write_noise};
 
 const FILES: u64 = 3000;
-const GENERATIONS: u64 = 7;
+const GENERATIONS: u64 = 9;
 /// Of the files, in a generation.
 const CHANGED: u64 = FILES / 20;
 
@@ -45,8 +45,9 @@ fn padding_is_bounded() {
          generations, {read_whole} of them read as a whole"
     );
     assert!(live > 60 << 20);
-    assert!(largest < live * 9, "{largest} bytes for {live}");
-    assert!(added < live * 2, "{added}");
+    // Eight times, and what one generation adds: how much depends on where the secret of the repository cuts.
+    assert!(largest < live * 12, "{largest} bytes for {live}");
+    assert!(added < live * 3, "{added}");
     assert!(read_whole >= 1, "the rule was put to the test");
     assert!(u64::from(read_whole) <= GENERATIONS / 3, "{read_whole}");
     lab.assert_tree(&last, "tree", &root);
