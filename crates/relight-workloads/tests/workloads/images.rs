@@ -203,11 +203,14 @@ fn images_that_change_while_they_are_read() {
         scope.spawn(|| {
             let file = OpenOptions::new().write(true).open(&image).unwrap();
             let mut dice = Dice(7);
+            // It only grows: becoming shorter is another matter, and no snapshot.
+            let mut length = size;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 file.write_all_at(&dice.next().to_le_bytes(), dice.below(size - 8))
                     .unwrap();
                 if dice.below(100) == 0 {
-                    file.set_len(size + dice.below(10_000)).unwrap();
+                    length += dice.below(1000);
+                    file.set_len(length).unwrap();
                 }
             }
         });
