@@ -1,9 +1,10 @@
-//! Pure values and rules: workload names, snapshot references, retention, objectives, sizes and durations.
+//! Pure values and rules: workload names, snapshot references, calendar events, retention, objectives, sizes and durations.
 //!
 //! No I/O, no clock of its own, no async: time and time zone are always passed in, so that every rule here is a
 //! function that can be tested at any date. The one public name a concept has in code, command line, API and
 //! configuration is defined here.
 
+pub mod calendar;
 pub mod duration;
 pub mod objective;
 pub mod retention;
