@@ -51,7 +51,7 @@ fn image() -> Vec<u8> {
 
 /// Restores what an index lists as a client does: chunk by chunk, each compared with its digest.
 fn restore(store: &Datastore, chunks: impl IntoIterator<Item = ([u8; 32], u64)>, ids: &[ChunkId]) -> Vec<u8> {
-    let reader = ChunkReader::new(store.repository().clone()).unwrap();
+    let reader = ChunkReader::new(store.repository()).unwrap();
     let mut bytes = Vec::new();
     for ((digest, length), id) in chunks.into_iter().zip(ids) {
         let chunk = if *id == ChunkId::ZEROS {

@@ -77,6 +77,14 @@ fn read_all(storage: &dyn Storage) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
+/// The names of all keyrings in storage, in order. They are other ones whenever anything about the keys has changed.
+pub fn names(storage: &dyn Storage) -> Result<Vec<String>> {
+    let listed = storage.list(KeyringName::PREFIX)?.into_iter();
+    let mut names: Vec<String> = listed.map(|object| object.key).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Opens the keyring of the repository in `storage`.
 pub fn unlock(storage: &dyn Storage, provider: &dyn Provider) -> Result<Opened> {
     // A clear answer for a wrong place comes before one about keys.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relight_keys::{KeyFile, Passphrase, Provider};
-use relight_pbs::service::datastore::{Datastore, DatastoreOptions};
+use relight_pbs::service::datastore::{Datastore, DatastoreOptions, Reopen};
 use relight_repo::storage::Storage;
 use relight_repo::storage::local::LocalStorage;
 use relight_repo::storage::s3::{S3Config, S3Storage};
@@ -13,13 +13,27 @@ use relight_repo::{OpenOptions, Repository, keyring};
 use crate::config::{RepositoryConfig, ServerConfig};
 use crate::error::{Result, ServerError};
 
+/// A data pack of the server is full at this size in bytes.
+const DATA_PACK: usize = 16 << 20;
+
 /// Opens one, as a datastore.
 pub(crate) fn datastore(config: &RepositoryConfig, server: &ServerConfig) -> Result<Arc<Datastore>> {
     let failed = |why: String| ServerError::Repository {
         name: config.name.clone(),
         why,
     };
-    let repository = open(config, &server.cache).map_err(failed)?;
+    let storage = storage(&config.location).map_err(failed)?;
+    // Before it is opened: a change after this is noticed.
+    let keyrings = keyring::names(&*storage).map_err(|error| failed(error.to_string()))?;
+    let repository = open(storage.clone(), config, &server.cache).map_err(failed)?;
+    let again = {
+        let (config, cache) = (config.clone(), server.cache.clone());
+        move || open(storage.clone(), &config, &cache)
+    };
+    let reopen = Reopen {
+        keyrings,
+        open: Box::new(again),
+    };
     let folder = server.state.join("datastores").join(&config.name);
     std::fs::create_dir_all(&folder).map_err(ServerError::file("make", &folder))?;
     let owner = match &config.owner {
@@ -33,12 +47,12 @@ pub(crate) fn datastore(config: &RepositoryConfig, server: &ServerConfig) -> Res
     options.path = (!config.location.contains("://")).then(|| config.location.clone().into());
     options.capacity = config.capacity.map(|capacity| capacity.0);
     options.state = Some(folder);
-    Datastore::new(&config.name, Arc::new(repository), options).map_err(|error| failed(error.to_string()))
+    let datastore = Datastore::reopening(&config.name, Arc::new(repository), reopen, options);
+    datastore.map_err(|error| failed(error.to_string()))
 }
 
-fn open(config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
+fn open(storage: Arc<dyn Storage>, config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
-    let storage = storage(&config.location)?;
     if !keyring::is_repository(&*storage).map_err(|error| words(&error))? {
         return Err(format!(
             "{} holds no Relight repository; `relight init` makes one",
@@ -51,7 +65,10 @@ fn open(config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
         (None, None) => return Err("no key is configured".into()),
     };
     let opened = keyring::unlock(&*storage, &*provider).map_err(|error| words(&error))?;
-    Repository::open(storage, opened.into_keys(), OpenOptions::new(cache)).map_err(|error| words(&error))
+    let mut options = OpenOptions::new(cache);
+    // Each session fills packs of its own: smaller ones keep the memory of several at once within bounds.
+    options.data_pack = DATA_PACK;
+    Repository::open(storage, opened.into_keys(), options).map_err(|error| words(&error))
 }
 
 fn storage(location: &str) -> Result<Arc<dyn Storage>, String> {

@@ -2,5 +2,6 @@
 
 mod access;
 mod backup;
+mod keys;
 mod lab;
 mod to_server;

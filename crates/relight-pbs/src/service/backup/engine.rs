@@ -41,7 +41,7 @@ impl Engine {
     /// Begins a session.
     pub fn begin(datastore: &Datastore) -> ApiResult<Self> {
         let cancelled = Arc::new(AtomicBool::new(false));
-        let session = Session::begin(datastore.repository().clone(), cancelled.clone()).map_err(failed)?;
+        let session = Session::begin(datastore.repository(), cancelled.clone()).map_err(failed)?;
         Ok(Self {
             session: Some(session),
             cancelled,

@@ -127,7 +127,7 @@ impl Datastore {
             cancelled,
             progress: &lines,
         };
-        let outcome = collect(&self.repository, &self.options.collect, control);
+        let outcome = collect(&self.repository(), &self.options.collect, control);
         let state = match &outcome {
             Ok(_) => "OK".to_string(),
             Err(error) => error.to_string(),
@@ -144,7 +144,7 @@ impl Datastore {
         }
         self.keep(Last {
             status: status.clone(),
-            last_run_endtime: self.repository.now().as_second(),
+            last_run_endtime: self.repository().now().as_second(),
             last_run_state: state,
         })?;
         outcome?;

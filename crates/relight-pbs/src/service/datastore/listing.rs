@@ -14,6 +14,7 @@ use relight_repo::{RepoError, Repository, SnapshotId};
 use super::entry::{Body, Entry};
 use super::error::Result;
 use super::naming::group_of;
+use super::opened::Opened;
 use crate::access::AuthId;
 use crate::formats::ids::{BackupTime, Group, Namespace, SnapshotName};
 
@@ -115,24 +116,30 @@ struct Objects {
     logged: HashSet<SnapshotId>,
     marks: Vec<ObjectInfo>,
     groups: Vec<ObjectInfo>,
+    keyrings: Option<Vec<String>>,
 }
 
 impl Objects {
     /// Looks for them, everywhere at once: each look may be a request.
-    fn look(repository: &Repository) -> Result<Self> {
+    fn look(opened: &Opened) -> Result<Self> {
+        let open = opened.now();
+        let repository = &open.repository;
         let list = |prefix| repository.storage().list(prefix).map_err(RepoError::from);
-        let (snapshots, logged, marks, groups) = std::thread::scope(|scope| {
+        let (snapshots, logged, marks, groups, keyrings) = std::thread::scope(|scope| {
             let snapshots = scope.spawn(|| repository.snapshot_ids());
+            let keyrings = scope.spawn(|| opened.keyrings());
             let marks = scope.spawn(|| list(snapshot::MARKS));
             let groups = scope.spawn(|| list(group::PREFIX));
             let logged = repository.logged();
-            (joined(snapshots), logged, joined(marks), joined(groups))
+            let (snapshots, marks) = (joined(snapshots), joined(marks));
+            (snapshots, logged, marks, joined(groups), joined(keyrings))
         });
         Ok(Self {
             snapshots: snapshots?.into_iter().collect(),
             logged: logged?,
             marks: marks?,
             groups: groups?,
+            keyrings: keyrings?,
         })
     }
 }
@@ -148,7 +155,7 @@ pub(super) struct Lister(Mutex<Cache>);
 
 impl Lister {
     /// What is there now.
-    pub fn list(&self, repository: &Repository) -> Result<Arc<Listing>> {
+    pub fn list(&self, opened: &Opened) -> Result<Arc<Listing>> {
         let asked = Instant::now();
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // While this one waited, another has looked.
@@ -156,7 +163,12 @@ impl Lister {
             return Ok(listing.clone());
         }
         let begun = Instant::now();
-        let objects = Objects::look(repository)?;
+        let objects = Objects::look(opened)?;
+        if opened.follow(objects.keyrings) {
+            cache.bad.clear();
+        }
+        let open = opened.now();
+        let repository = &open.repository;
         cache.read_snapshots(repository, objects.snapshots, objects.logged);
         cache.read_marks(repository, objects.marks)?;
         cache.read_groups(repository, &objects.groups)?;

@@ -47,7 +47,7 @@ impl Datastore {
         let before = marks.clone();
         change(&mut marks);
         if marks != before || entry.marks.is_none() {
-            self.repository.set_marks(entry.id(), &marks)?;
+            self.repository().set_marks(entry.id(), &marks)?;
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Datastore {
         let checked = Blob::parse(log).and_then(|blob| blob.check_crc());
         checked.map_err(|error| StoreError::refused(error.to_string()))?;
         let entry = self.snapshot(namespace, name)?;
-        if !self.repository.add_log(entry.id(), log)? {
+        if !self.repository().add_log(entry.id(), log)? {
             return Err(StoreError::refused("backup already contains a log."));
         }
         Ok(())
@@ -96,10 +96,10 @@ impl Datastore {
         let _changing = self.changing();
         self.group(namespace, group)?;
         let name = group.workload(namespace)?;
-        let known = self.repository.group(Subject::Group, name.as_str())?;
+        let known = self.repository().group(Subject::Group, name.as_str())?;
         let mut record = known.unwrap_or_else(|| Record::new(Subject::Group, name.as_str()));
         change(&mut record);
-        Ok(self.repository.set_group(&record)?)
+        Ok(self.repository().set_group(&record)?)
     }
 
     /// Writes notes about a group.
@@ -123,7 +123,7 @@ impl Datastore {
         // What is said of snapshots that are no more says nothing of those to come.
         let name = group.workload(namespace)?;
         let _changing = self.changing();
-        self.repository.remove_group(Subject::Group, name.as_str())?;
+        self.repository().remove_group(Subject::Group, name.as_str())?;
         Ok(who.clone())
     }
 
@@ -146,7 +146,7 @@ impl Datastore {
         let _changing = self.changing();
         // Others of the same second have the same name; those first that lists do not show.
         for id in entry.hidden.iter().chain([&entry.id()]) {
-            match self.repository.forget(*id) {
+            match self.repository().forget(*id) {
                 Err(RepoError::Protected(_)) => return Err(protected()),
                 other => other?,
             }
@@ -163,7 +163,7 @@ impl Datastore {
         let _changing = self.changing();
         if self.list()?.group(namespace, group).is_none() {
             let name = group.workload(namespace)?;
-            self.repository.remove_group(Subject::Group, name.as_str())?;
+            self.repository().remove_group(Subject::Group, name.as_str())?;
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Datastore {
             )));
         }
         let record = Record::new(Subject::Namespace, namespace.as_str());
-        self.repository.set_group(&record)?;
+        self.repository().set_group(&record)?;
         Ok(namespace)
     }
 
@@ -240,17 +240,17 @@ impl Datastore {
             let is_empty = !now.all_groups().any(|group| inside.contains(&group.namespace));
             gone &= is_empty;
             if is_empty {
-                self.repository
+                self.repository()
                     .remove_group(Subject::Namespace, inside.as_str())?;
             } else {
                 // It was there by its own right, and stays so when its groups are gone.
                 let record = Record::new(Subject::Namespace, inside.as_str());
                 if self
-                    .repository
+                    .repository()
                     .group(Subject::Namespace, inside.as_str())?
                     .is_none()
                 {
-                    self.repository.set_group(&record)?;
+                    self.repository().set_group(&record)?;
                 }
             }
         }

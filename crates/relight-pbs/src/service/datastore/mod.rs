@@ -11,6 +11,7 @@ pub mod listing;
 mod locks;
 mod manage;
 mod naming;
+mod opened;
 mod pieces;
 mod progress;
 mod prune;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::tz::TimeZone;
 use relight_repo::Repository;
 use relight_repo::collect::CollectOptions;
-use relight_repo::read::{ChunkReader, Form};
+use relight_repo::read::ChunkReader;
 
 pub use collect::CollectStatus;
 pub use entry::{Body, Entry, File, Source};
@@ -36,6 +37,7 @@ pub use listing::{GroupEntry, Listing};
 pub use locks::{Lock, Locks};
 pub use manage::Removed;
 pub use naming::group_of;
+pub use opened::Reopen;
 pub use progress::Log;
 pub use prune::{Keep, Pruned};
 pub use status::{Counts, Status};
@@ -46,6 +48,7 @@ pub use zeros::zero_digest;
 use crate::access::AuthId;
 use crate::formats::ids::{Group, Namespace, SnapshotName};
 use listing::Lister;
+use opened::Opened;
 
 /// What an operator chooses about a datastore.
 #[derive(Debug, Clone)]
@@ -84,11 +87,8 @@ impl DatastoreOptions {
 /// A datastore.
 pub struct Datastore {
     name: String,
-    repository: Arc<Repository>,
+    opened: Opened,
     options: DatastoreOptions,
-    reader: Arc<ChunkReader>,
-    /// Gives chunks as they are stored, without expanding them.
-    sealed: Arc<ChunkReader>,
     lister: Lister,
     locks: Arc<Locks>,
     /// Who changes marks or groups reads them first: one after the other.
@@ -102,12 +102,27 @@ impl Datastore {
     /// # Errors
     /// No reader can be made.
     pub fn new(name: &str, repository: Arc<Repository>, options: DatastoreOptions) -> Result<Arc<Self>> {
+        Self::make(name, Opened::new(repository, None)?, options)
+    }
+
+    /// The same, of a repository that is opened again when its keyring has changed.
+    ///
+    /// # Errors
+    /// No reader can be made.
+    pub fn reopening(
+        name: &str,
+        repository: Arc<Repository>,
+        reopen: Reopen,
+        options: DatastoreOptions,
+    ) -> Result<Arc<Self>> {
+        Self::make(name, Opened::new(repository, Some(reopen))?, options)
+    }
+
+    fn make(name: &str, opened: Opened, options: DatastoreOptions) -> Result<Arc<Self>> {
         let collecting = collect::State::load(options.state.as_deref());
         Ok(Arc::new(Self {
             name: name.to_string(),
-            reader: Arc::new(ChunkReader::new(repository.clone())?),
-            sealed: Arc::new(ChunkReader::in_form(repository.clone(), Form::Sealed)?),
-            repository,
+            opened,
             options,
             lister: Lister::default(),
             locks: Arc::default(),
@@ -121,9 +136,9 @@ impl Datastore {
         &self.name
     }
 
-    /// The repository.
-    pub fn repository(&self) -> &Arc<Repository> {
-        &self.repository
+    /// The repository, as it is open now: who goes on working keeps what it was given.
+    pub fn repository(&self) -> Arc<Repository> {
+        self.opened.now().repository.clone()
     }
 
     /// What an operator chose.
@@ -132,13 +147,13 @@ impl Datastore {
     }
 
     /// Reads content of chunks.
-    pub fn reader(&self) -> &Arc<ChunkReader> {
-        &self.reader
+    pub fn reader(&self) -> Arc<ChunkReader> {
+        self.opened.now().reader.clone()
     }
 
-    /// Reads chunks as they are stored ([`Form::Sealed`]): for clients that check digests themselves.
-    pub fn stored_reader(&self) -> &Arc<ChunkReader> {
-        &self.sealed
+    /// Reads chunks as they are stored ([`relight_repo::read::Form::Sealed`]): for clients that check digests themselves.
+    pub fn stored_reader(&self) -> Arc<ChunkReader> {
+        self.opened.now().sealed.clone()
     }
 
     /// Who is at work on what.
@@ -148,7 +163,7 @@ impl Datastore {
 
     /// What is in it now.
     pub fn list(&self) -> Result<Arc<Listing>> {
-        self.lister.list(&self.repository)
+        self.lister.list(&self.opened)
     }
 
     /// One snapshot.

@@ -104,7 +104,7 @@ impl Datastore {
                 good: verification.is_none_or(|found| found.good),
             }
         };
-        let mut guards = Guards::new(self.repository.now(), None);
+        let mut guards = Guards::new(self.repository().now(), None);
         guards.permitted_removals_percent = 100;
         let plan = plan(
             &keep.policy(),

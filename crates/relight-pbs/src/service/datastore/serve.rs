@@ -142,12 +142,12 @@ impl Datastore {
         match file.source {
             Source::Index(number) => {
                 let header = index::header(entry.id(), &file.name, entry.name.backup_time);
-                index::make(&self.reader, &archives[number], &file.name, header)
+                index::make(&self.reader(), &archives[number], &file.name, header)
             }
             Source::KeptIndex(number, kept) => {
                 let most = DynamicIndex::file_size(super::pieces::MOST as u64);
                 let bytes = self.content(&archives[kept], most)?;
-                index::kept(&self.reader, &archives[number], &file.name, bytes)
+                index::kept(&self.reader(), &archives[number], &file.name, bytes)
             }
             _ => Err(no_file(entry, &file.name)),
         }
@@ -164,7 +164,7 @@ impl Datastore {
             }
             Source::Manifest => self.manifest_blob(entry),
             Source::Log => {
-                let log = self.repository.log(entry.id())?;
+                let log = self.repository().log(entry.id())?;
                 log.ok_or_else(|| no_file(entry, &file.name))
             }
             Source::Index(_) | Source::KeptIndex(..) | Source::Nowhere => Err(no_file(entry, &file.name)),
@@ -181,7 +181,7 @@ impl Datastore {
         }
         let mut bytes = Vec::with_capacity(archive.root.size as usize);
         if archive.root.levels == 0 {
-            let piece = PieceStream::single(&self.reader, archive.root, 0)?;
+            let piece = PieceStream::single(&self.reader(), archive.root, 0)?;
             match piece {
                 Some((_, Some(content))) => bytes.extend_from_slice(&content),
                 Some((piece, None)) => bytes.resize(piece.length as usize, 0),
@@ -189,7 +189,7 @@ impl Datastore {
             }
             return Ok(bytes);
         }
-        for item in PieceStream::new(&self.reader, archive.root, 0)? {
+        for item in PieceStream::new(&self.reader(), archive.root, 0)? {
             match item? {
                 (_, Some(content)) => bytes.extend_from_slice(&content),
                 (piece, None) => bytes.resize(bytes.len() + piece.length as usize, 0),

@@ -65,7 +65,7 @@ impl Datastore {
             });
         }
         let used = self
-            .repository
+            .repository()
             .index()
             .packs()
             .values()

@@ -62,7 +62,7 @@ impl Datastore {
         let Some(last) = last.filter(|last| last.good) else {
             return false;
         };
-        outdated_after.is_none_or(|most| self.repository.now().duration_since(last.time) < most)
+        outdated_after.is_none_or(|most| self.repository().now().duration_since(last.time) < most)
     }
 
     /// Verifies snapshots and keeps the result with each. `ignore_verified` leaves those out that were found good, unless
@@ -97,7 +97,7 @@ impl Datastore {
             progress: &lines,
         };
         let ids: Vec<SnapshotId> = entries.iter().map(|entry| entry.id()).collect();
-        let report = verify(&self.repository, &Options::new(Scope::Snapshots(ids)), control)?;
+        let report = verify(&self.repository(), &Options::new(Scope::Snapshots(ids)), control)?;
         log(&format!(
             "read {} packs, {} chunks, {} MiB",
             report.figures.packs,
@@ -120,7 +120,7 @@ impl Datastore {
             .map(|affected| affected.snapshot)
             .chain(report.manifests.iter().map(|bad| bad.snapshot))
             .collect();
-        let now = self.repository.now();
+        let now = self.repository().now();
         let mut failed = Vec::new();
         for entry in &entries {
             control.check()?;

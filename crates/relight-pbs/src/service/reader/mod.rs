@@ -109,7 +109,7 @@ pub async fn begin(request: ReaderRequest) -> ApiResult<Reader> {
         let entry = datastore.snapshot(namespace, snapshot)?;
         Ok(Reader {
             shared: Arc::new(Shared {
-                cache: ChunkCache::new(datastore.stored_reader().clone(), ROOM),
+                cache: ChunkCache::new(datastore.stored_reader(), ROOM),
                 entry,
                 lists: Mutex::default(),
                 at_once: Semaphore::new(AT_ONCE),

@@ -142,7 +142,7 @@ impl Opened {
             }
         }
         Ok(Self {
-            view: View::new(store.reader().clone(), snapshot),
+            view: View::new(store.reader(), snapshot),
             archives,
             _lock: lock,
         })

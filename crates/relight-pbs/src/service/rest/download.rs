@@ -112,7 +112,7 @@ async fn decoded(service: Service, call: Call, given: Of) -> ApiResult<Answer> {
         let answer = written("application/octet-stream", move |out| {
             let _held = (permit, lock);
             let mut content =
-                relight_workloads::files::archive_read(store.reader(), root).map_err(io::Error::other)?;
+                relight_workloads::files::archive_read(&store.reader(), root).map_err(io::Error::other)?;
             io::copy(&mut content, out)?;
             out.flush()
         });
