@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::tools::{self, ToolName};
-use crate::{report, same, scale};
+use crate::{report, same, scale, server};
 
 /// Measures Relight beside restic, rustic and Borg on the same generated data in the same run.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Action {
     Compare(Compare),
     /// Measure how Relight alone grows with chunks and snapshots.
     Scale(scale::Options),
+    /// Measure the backup server with Relight's own client.
+    Server(server::Options),
     /// Print the tables of a recorded run again.
     Report {
         /// The JSON file of the run.
@@ -62,6 +64,9 @@ enum Action {
     /// Check that one file was restored.
     #[command(hide = true)]
     CheckRestoredFile { source: PathBuf, target: PathBuf },
+    /// Read an archive from a server as other clients do: one chunk after the other.
+    #[command(hide = true)]
+    ReadFromServer(server::reading::Options),
     /// One part of `scale`, in a process of its own.
     #[command(hide = true, subcommand)]
     ScalePart(scale::Part),
@@ -107,6 +112,8 @@ pub fn run() -> Result<ExitCode> {
     match Arguments::parse().command {
         Action::Compare(options) => compare(&options),
         Action::Scale(options) => scale::run(&options),
+        Action::Server(options) => server::run(&options),
+        Action::ReadFromServer(options) => print_json(&server::reading::run(&options)?),
         Action::ScalePart(part) => print_json(&scale::run_part(&part)?),
         Action::Report { record } => {
             let text = fs::read_to_string(&record).doing(|| format!("read {}", record.display()))?;

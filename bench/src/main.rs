@@ -15,6 +15,7 @@ mod report;
 mod same;
 mod scale;
 mod schedule;
+mod server;
 mod tools;
 
 use std::process::ExitCode;

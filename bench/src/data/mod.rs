@@ -57,6 +57,11 @@ const LARGE_FILES: [(&str, Mix); 4] = [
 ];
 const NOTES: &str = "notes.txt";
 
+/// Writes a disk image of `length` bytes to a new file; others for other seeds.
+pub fn write_disk(path: &Path, length: u64, seed: u64) -> Result<()> {
+    extents::write_file(path, length, DISK, SEED ^ seed)
+}
+
 impl DataSet {
     /// All of them, in the order in which they are measured.
     pub const ALL: [Self; 3] = [Self::Image, Self::Tree, Self::Large];
