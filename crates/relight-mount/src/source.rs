@@ -60,12 +60,6 @@ impl Source {
         let of = format!("snapshot {} of {}", snapshot.id.short(), snapshot.workload);
         let mut taken = BTreeSet::new();
         let trees = files::trees(snapshot);
-        let in_trees: BTreeSet<&str> = trees
-            .iter()
-            .flat_map(|tree| [Some(tree.metadata), Some(tree.payload), tree.stat])
-            .flatten()
-            .map(|archive| archive.name.as_str())
-            .collect();
         let shown_trees = trees
             .iter()
             .map(|tree| {
@@ -79,7 +73,7 @@ impl Source {
             })
             .collect();
         let others = snapshot.archives.iter().filter(|archive| {
-            archive.kind != ArchiveKind::PxarStat && !in_trees.contains(archive.name.as_str())
+            archive.kind != ArchiveKind::PxarStat && !trees.iter().any(|tree| tree.has(&archive.name))
         });
         let wholes = others
             .map(|archive| {

@@ -8,18 +8,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fs_support::acting::Acting;
 use fs_support::places::*;
 use fs_support::*;
 use relight_pxar::Encoder;
 use relight_pxar::fs::extract::{
-    ConflictPolicy, ExtractOptions, LossKind, RestoreError, RestoreReport, Selection, extract,
+    ArchiveSource, ArchiveStream, ConflictPolicy, ContentSource, ExtractOptions, LossKind, RestoreError,
+    RestoreReport, Selection, extract,
 };
 use relight_pxar::fs::metadata::Part;
 use relight_pxar::fs::progress::Progress;
 use relight_pxar::metadata::{Acl, DefaultAcl, Metadata};
+use relight_pxar::read_at::ReadAt;
 
 fn losses(report: &RestoreReport) -> Vec<(String, LossKind)> {
     report
@@ -495,18 +497,58 @@ fn archives_of_version_1_are_restored() {
         selection: Selection::paths(["the same"]),
         ..ExtractOptions::default()
     };
-    let report = extract_clean(
-        &MemoryArchive {
-            random: true,
-            ..archive
-        },
+    let archive = Counted {
+        bytes: archive.metadata,
+        read: AtomicU64::new(0),
+    };
+    let progress = Progress::default();
+    let report = extract(
+        &archive,
         only.path(),
         &options,
-    );
+        &progress,
+        &AtomicBool::new(false),
+    )
+    .unwrap();
+    assert!(report.losses.is_empty() && report.not_found.is_empty());
     assert_eq!(
         (report.files, names(only.path())),
         (1, vec!["the same".to_string()])
     );
+    assert_eq!(fs::read(only.path().join("the same")).unwrap(), b"small");
+    // The large file before it was passed over.
+    assert!(archive.read.load(Ordering::Relaxed) < 10_000);
+}
+
+/// Version 1 with random access only, which is counted.
+struct Counted {
+    bytes: Vec<u8>,
+    read: AtomicU64,
+}
+
+impl ReadAt for Counted {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.bytes.read_exact_at(buffer, offset)
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+}
+
+impl ArchiveSource for Counted {
+    fn metadata(&self) -> std::io::Result<Box<dyn ArchiveStream + '_>> {
+        panic!("the archive is read from its beginning");
+    }
+
+    fn content(&self) -> std::io::Result<Box<dyn ContentSource + '_>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn random_access(&self) -> Option<&dyn ReadAt> {
+        Some(self)
+    }
 }
 
 #[test]

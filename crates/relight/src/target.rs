@@ -47,25 +47,22 @@ pub enum Target<'a> {
 
 /// Everything in a snapshot, in its order.
 pub fn everything(snapshot: &Snapshot) -> Vec<Target<'_>> {
+    let trees = files::trees(snapshot);
     let whole = snapshot
         .archives
         .iter()
-        .filter(|archive| is_whole(archive))
+        .filter(|archive| is_whole(archive, &trees))
         .map(Target::Whole);
-    whole
-        .chain(
-            files::trees(snapshot)
-                .into_iter()
-                .map(|tree| Target::InTree(tree, Vec::new())),
-        )
-        .collect()
+    let mut all: Vec<_> = whole.collect();
+    all.extend(trees.into_iter().map(|tree| Target::InTree(tree, Vec::new())));
+    all
 }
 
-fn is_whole(archive: &Archive) -> bool {
+fn is_whole(archive: &Archive, trees: &[Tree<'_>]) -> bool {
     matches!(
         archive.kind,
         ArchiveKind::Image | ArchiveKind::Stream | ArchiveKind::Blob
-    )
+    ) && !trees.iter().any(|tree| tree.has(&archive.name))
 }
 
 /// What `path` means in a snapshot: a name at its root and a path below it (`etc/passwd`), or the path that it had
@@ -92,7 +89,7 @@ pub fn find<'a>(snapshot: &'a Snapshot, path: &[u8]) -> Result<Target<'a>> {
     let whole = snapshot
         .archives
         .iter()
-        .find(|archive| is_whole(archive) && archive.name.as_bytes() == name);
+        .find(|archive| is_whole(archive, &trees) && archive.name.as_bytes() == name);
     if let Some(archive) = whole.filter(|_| rest.is_empty()) {
         return Ok(Target::Whole(archive));
     }

@@ -1,7 +1,7 @@
 //! How many names a file of a tree has. The archive does not say so at the file, only at each further name; but
 //! programs that copy trees look for the other names only of files that have several.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use relight_pxar::read_at::ReadAt;
 use relight_pxar::{DecodeError, Decoder, EntryKind, Event, NodeId};
@@ -22,7 +22,7 @@ impl Links {
     /// Reads all names of an archive. 16 bytes are kept for each file that has several.
     pub fn read(archive: &Bytes) -> Result<Self, DecodeError> {
         let mut targets: Vec<u64> = Vec::new();
-        let mut decoder = Decoder::new(FromFront { archive, at: 0 })?;
+        let mut decoder = Decoder::seekable(FromFront { archive, at: 0 })?;
         while let Some(event) = decoder.next()? {
             if let Event::Entry(entry) = event
                 && let EntryKind::Hardlink { target_position, .. } = entry.kind
@@ -68,5 +68,17 @@ impl Read for FromFront<'_> {
         self.archive.read_exact_at(&mut buffer[..count], self.at)?;
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+impl Seek for FromFront<'_> {
+    /// Only forward from where it is: contents are passed over.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Current(count) = to else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let count = u64::try_from(count).map_err(|_| io::ErrorKind::Unsupported)?;
+        self.at = self.at.saturating_add(count);
+        Ok(self.at)
     }
 }

@@ -32,7 +32,7 @@ impl NodeId {
         self.0 & NOT_DIRECTORY == 0
     }
 
-    pub(super) const fn of_entry(position: u64) -> Self {
+    pub(crate) const fn of_entry(position: u64) -> Self {
         Self(position | NOT_DIRECTORY)
     }
 }

@@ -1,10 +1,10 @@
 //! A source that does something while it is read.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io;
 use std::ops::{ControlFlow, Range};
 
-use relight_pxar::fs::extract::{ArchiveSource, ContentSource, Piece};
+use relight_pxar::fs::extract::{ArchiveSource, ArchiveStream, ContentSource, Piece};
 
 use super::MemoryArchive;
 
@@ -37,7 +37,7 @@ impl ContentSource for ActingContent<'_> {
 }
 
 impl ArchiveSource for Acting<'_> {
-    fn metadata(&self) -> io::Result<Box<dyn Read + '_>> {
+    fn metadata(&self) -> io::Result<Box<dyn ArchiveStream + '_>> {
         (self.metadata)(self.opened.replace(self.opened.get() + 1));
         self.archive.metadata()
     }

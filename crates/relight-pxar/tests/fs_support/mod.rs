@@ -5,7 +5,7 @@ pub mod acting;
 pub mod places;
 pub mod tree;
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use relight_pxar::fs::capture::{CaptureError, CaptureOptions, CaptureReport, Previous, capture};
 use relight_pxar::fs::compare::{CompareOptions, Comparison, compare_archive, compare_trees};
 use relight_pxar::fs::extract::{
-    ArchiveSource, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
+    ArchiveSource, ArchiveStream, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
 };
 use relight_pxar::fs::progress::Progress;
 use relight_pxar::fs::sink::ArchiveSink;
@@ -114,8 +114,8 @@ impl ContentSource for MemoryContent<'_> {
 }
 
 impl ArchiveSource for MemoryArchive {
-    fn metadata(&self) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(self.metadata.as_slice()))
+    fn metadata(&self) -> io::Result<Box<dyn ArchiveStream + '_>> {
+        Ok(Box::new(io::Cursor::new(self.metadata.as_slice())))
     }
 
     fn content(&self) -> io::Result<Box<dyn ContentSource + '_>> {

@@ -23,6 +23,8 @@ pub struct Concerned {
 /// The files of which a part lies in `ranges` of the payload (sorted, none overlapping another), by all their names.
 /// Names at most `most` of them. Bytes of a payload that belong to no file concern nobody.
 ///
+/// Of a tree in one stream, names and attributes may lie there as well: then it fails, or nothing is found.
+///
 /// # Errors
 /// Where names and attributes cannot be read: then all files of the tree may be concerned.
 pub fn concerned(
@@ -33,18 +35,19 @@ pub fn concerned(
 ) -> Result<Concerned> {
     let mut found = Concerned::default();
     let mut positions = HashSet::new();
-    let mut decoder = Decoder::new(archive_read(tree.reader(), tree.metadata.root)?)?;
+    let mut decoder = Decoder::seekable(archive_read(tree.reader(), tree.metadata.root)?)?;
     while let Some(event) = decoder.next()? {
         let Event::Entry(entry) = event else { continue };
         if cancelled.load(Ordering::Relaxed) {
             return Err(RepoError::Cancelled.into());
         }
         let is_concerned = match entry.kind {
-            EntryKind::File {
-                size,
-                content: ContentPlace::Payload { offset },
-            } => {
-                let hit = overlaps(ranges, offset..payload::end(offset, size));
+            EntryKind::File { size, content } => {
+                let place = match content {
+                    ContentPlace::Payload { offset } => offset..payload::end(offset, size),
+                    ContentPlace::Inline { offset } => offset..offset.saturating_add(size),
+                };
+                let hit = overlaps(ranges, place);
                 if hit {
                     positions.insert(entry.position);
                 }

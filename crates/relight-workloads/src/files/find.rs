@@ -36,7 +36,7 @@ pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Resul
     let mut paths = [tree.name.clone().into_bytes(), origin];
     let count = if paths[0] == paths[1] { 1 } else { 2 };
     let lengths = paths.each_ref().map(Vec::len);
-    let mut decoder = Decoder::new(archive_read(tree.reader(), tree.metadata.root)?)?;
+    let mut decoder = Decoder::seekable(archive_read(tree.reader(), tree.metadata.root)?)?;
     while let Some(event) = decoder.next()? {
         let Event::Entry(entry) = event else { continue };
         if cancelled.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! File trees: each path that is protected is a pxar archive of version 2 (metadata and payload), and beside it the
-//! stat records by which the next backup knows what is unchanged.
+//! stat records by which the next backup knows what is unchanged. Trees that other programs saved, without stat records
+//! or as one stream of version 1, are read as well.
 
 pub mod browse;
 mod capture;
@@ -14,6 +15,7 @@ mod ranges;
 mod restore;
 mod reuse;
 mod sink;
+mod trees;
 
 use std::path::Path;
 
@@ -22,8 +24,9 @@ pub use content::{RandomArchive, archive_read, open_archive};
 pub use drill::{DrillReport, drill};
 pub use ranges::payload_ranges;
 pub use restore::{TreeArchive, restore};
+pub use trees::{Tree, trees};
 
-use relight_repo::snapshot::{Archive, Snapshot};
+use relight_repo::snapshot::Snapshot;
 
 /// Ending of a tree's metadata archive.
 pub const METADATA: &str = ".mpxar";
@@ -31,6 +34,8 @@ pub const METADATA: &str = ".mpxar";
 pub const PAYLOAD: &str = ".ppxar";
 /// Ending of its stat records.
 pub const STAT: &str = ".stat";
+/// Ending of an archive of pxar version 1, which holds all of a tree in one stream. Only other programs write it.
+pub const WHOLE: &str = ".pxar";
 
 /// Attribute of a snapshot that tells where the tree `name` was.
 pub fn path_attribute(name: &str) -> String {
@@ -64,45 +69,6 @@ pub fn live_bytes(snapshot: &Snapshot, path: &Path) -> Option<u64> {
         .into_iter()
         .find(|tree| tree.path == Some(&path))?;
     snapshot.attributes.get(&live_attribute(tree.name))?.parse().ok()
-}
-
-/// A tree in a snapshot.
-#[derive(Debug, Clone, Copy)]
-pub struct Tree<'a> {
-    /// Its name: that of its archives without the ending.
-    pub name: &'a str,
-    /// Where it was, if the snapshot tells.
-    pub path: Option<&'a str>,
-    /// Names and attributes.
-    pub metadata: &'a Archive,
-    /// Contents.
-    pub payload: &'a Archive,
-    /// What tells which files changed.
-    pub stat: Option<&'a Archive>,
-}
-
-/// The trees of a snapshot, in the order they were saved.
-pub fn trees(snapshot: &Snapshot) -> Vec<Tree<'_>> {
-    let find = |name: &str, ending: &str| {
-        snapshot
-            .archives
-            .iter()
-            .find(|archive| archive.name.strip_suffix(ending) == Some(name))
-    };
-    let tree = |metadata: &'_ Archive| -> Option<Tree<'_>> {
-        let name = metadata.name.strip_suffix(METADATA)?;
-        // The names borrow from the snapshot, not from the closure's argument.
-        let metadata = find(name, METADATA)?;
-        let name = metadata.name.strip_suffix(METADATA)?;
-        Some(Tree {
-            name,
-            path: snapshot.attributes.get(&path_attribute(name)).map(String::as_str),
-            metadata,
-            payload: find(name, PAYLOAD)?,
-            stat: find(name, STAT),
-        })
-    };
-    snapshot.archives.iter().filter_map(tree).collect()
 }
 
 /// A name for the tree at `path` that no other in `taken` has: its last part, or `root`.

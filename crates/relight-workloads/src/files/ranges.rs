@@ -19,7 +19,8 @@ pub fn payload_ranges(
     tree: &Tree<'_>,
     selection: &Selection,
 ) -> Result<Vec<Range<u64>>> {
-    if selection.is_all() {
+    // Of a tree in one stream even names are read only when it is thawed, and they lie between contents.
+    if selection.is_all() || tree.is_whole() {
         let all = 0..tree.payload.root.size;
         return Ok(vec![all]);
     }

@@ -1,13 +1,13 @@
 //! Restores file trees.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use relight_pxar::fs::extract::{
-    ArchiveSource, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
+    ArchiveSource, ArchiveStream, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
 };
 use relight_pxar::fs::progress::Progress;
 use relight_pxar::read_at::ReadAt;
@@ -17,12 +17,9 @@ use relight_repo::storage::StorageError;
 use relight_repo::tree::{self, Root};
 
 use super::Tree;
-use super::content::{RandomArchive, archive_read, open_archive};
+use super::content::{GAP, RandomArchive, archive_read, open_archive};
 use crate::error::{Result, WorkloadError, from_io, into_io};
 
-/// Parts of the payload that are not wanted are passed over within the stream up to this length; beyond it, reading
-/// begins anew behind them.
-const GAP: u64 = 8 << 20;
 /// So many pieces in a row begin a read-ahead: who restores one small file needs none.
 const IN_ORDER: u32 = 2;
 
@@ -91,7 +88,7 @@ impl TreeArchive {
 }
 
 impl ArchiveSource for TreeArchive {
-    fn metadata(&self) -> io::Result<Box<dyn Read + '_>> {
+    fn metadata(&self) -> io::Result<Box<dyn ArchiveStream + '_>> {
         Ok(Box::new(
             archive_read(&self.reader, self.metadata).map_err(into_io)?,
         ))

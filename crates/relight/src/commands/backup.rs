@@ -191,7 +191,7 @@ fn plan(options: &Options) -> Result<Plan> {
         images.push((name, path));
     }
     if let Some(name) = &options.stdin
-        && (files::name_for(Path::new(name), &taken) != *name || name.ends_with(image::IMAGE))
+        && (files::name_for(Path::new(name), &taken) != *name || is_meaningful(name))
     {
         return Err(Failure::Usage(format!(
             "{name:?} cannot be the name of a stream: use letters, digits, '.', '_' and '-', and none that another \
@@ -212,6 +212,18 @@ fn plan(options: &Options) -> Result<Plan> {
         retain: options.retain,
         full: options.full,
     })
+}
+
+/// Whether a stream of this name would pass for something else.
+fn is_meaningful(name: &str) -> bool {
+    let endings = [
+        image::IMAGE,
+        files::METADATA,
+        files::PAYLOAD,
+        files::STAT,
+        files::WHOLE,
+    ];
+    endings.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The workload that this host is.

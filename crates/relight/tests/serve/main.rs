@@ -4,4 +4,5 @@ mod access;
 mod backup;
 mod keys;
 mod lab;
+mod originals;
 mod to_server;

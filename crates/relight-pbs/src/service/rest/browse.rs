@@ -8,11 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::Method;
 use relight_pxar::EntryKind;
-use relight_repo::snapshot::{Archive, ArchiveKind};
 use relight_workloads::WorkloadError;
 use relight_workloads::files::browse::{Kind, Place, TreeView, View};
 use relight_workloads::files::export::{self, Format};
-use relight_workloads::files::{METADATA, PAYLOAD};
+use relight_workloads::files::trees;
 use serde_json::{Value, json};
 
 use super::download::{named, permit, written};
@@ -23,8 +22,6 @@ use crate::formats::manifest::CryptMode;
 use crate::service::datastore::{Datastore, Entry, Lock, StoreError};
 use crate::service::http::{Answer, ApiError, ApiResult, Call, Router, blocking};
 
-/// Ending of archives that hold names and contents in one stream, as older clients write them.
-const WHOLE: &str = ".pxar";
 /// Most entries of a folder that are listed.
 const MAX_ENTRIES: usize = 200_000;
 
@@ -120,25 +117,16 @@ struct Opened {
 
 impl Opened {
     fn new(store: &Arc<Datastore>, entry: &Entry, lock: Lock) -> ApiResult<Self> {
-        let mut snapshot = entry.body.snapshot.clone();
+        let snapshot = entry.body.snapshot.clone();
+        let trees = trees(&snapshot);
         let mut archives = Vec::new();
         for file in store.files(entry)? {
             if file.name.kind() != FileKind::DynamicIndex || file.crypt_mode == Some(CryptMode::Encrypt) {
                 continue;
             }
             let archive = store.archive(entry, &file.name)?;
-            if let Some(tree) = archive.name.strip_suffix(METADATA) {
-                archives.push((file.name, tree.to_string()));
-            } else if let Some(tree) = archive.name.strip_suffix(WHOLE) {
-                // Names and contents are in one stream: it passes for both halves.
-                let half = |ending: &str, kind| Archive {
-                    name: format!("{tree}{ending}"),
-                    kind,
-                    root: archive.root,
-                };
-                snapshot.archives.push(half(METADATA, ArchiveKind::PxarMetadata));
-                snapshot.archives.push(half(PAYLOAD, ArchiveKind::PxarPayload));
-                archives.push((file.name, tree.to_string()));
+            if let Some(tree) = trees.iter().find(|tree| tree.metadata.name == archive.name) {
+                archives.push((file.name, tree.name.to_string()));
             }
         }
         Ok(Self {

@@ -1,13 +1,11 @@
 //! The wanted entries of an archive in its order, from a sequential or a random reader.
 
-use std::io::Read;
-
 use super::selection::{Selection, Standing};
+use super::source::ArchiveStream;
 use crate::accessor::{Accessor, Node, NodeId};
 use crate::decoder::{Decoder, Event};
 use crate::entry::{ContentPlace, EntryKind};
 use crate::error::DecodeError;
-use crate::format::Version;
 use crate::metadata::Metadata;
 use crate::read_at::ReadAt;
 
@@ -47,7 +45,7 @@ pub(in crate::fs) enum Step {
 
 /// Steps through the entries of an archive that are wanted or above something wanted.
 pub(in crate::fs) enum Items<'a> {
-    Sequential(Box<Decoder<Box<dyn Read + 'a>>>),
+    Sequential(Box<Decoder<Box<dyn ArchiveStream + 'a>>>),
     Random(RandomItems<'a>),
 }
 
@@ -63,6 +61,8 @@ pub(in crate::fs) struct RandomItems<'a> {
     path: Vec<u8>,
     lengths: Vec<usize>,
     started: bool,
+    /// Where the inline content of the file handed out last goes on, and how much of it is left.
+    content: (u64, u64),
 }
 
 fn own(kind: &EntryKind<'_>) -> ItemKind {
@@ -86,27 +86,12 @@ fn own(kind: &EntryKind<'_>) -> ItemKind {
 }
 
 impl<'a> Items<'a> {
-    pub fn sequential(metadata: Box<dyn Read + 'a>) -> Result<Self, DecodeError> {
-        Ok(Self::Sequential(Box::new(Decoder::new(metadata)?)))
+    pub fn sequential(metadata: Box<dyn ArchiveStream + 'a>) -> Result<Self, DecodeError> {
+        Ok(Self::Sequential(Box::new(Decoder::seekable(metadata)?)))
     }
 
     pub fn random(archive: &'a dyn ReadAt) -> Result<Self, DecodeError> {
-        Ok(Self::Random(RandomItems {
-            accessor: Accessor::open(archive)?,
-            levels: Vec::new(),
-            path: Vec::new(),
-            lengths: Vec::new(),
-            started: false,
-        }))
-    }
-
-    /// Whether contents lie in the archive itself.
-    pub fn has_inline_contents(&self) -> bool {
-        let version = match self {
-            Self::Sequential(decoder) => decoder.version(),
-            Self::Random(items) => items.accessor.version(),
-        };
-        version == Version::V1
+        Ok(Self::Random(RandomItems::open(archive)?))
     }
 
     /// The next step; none after the end.
@@ -114,6 +99,16 @@ impl<'a> Items<'a> {
         match self {
             Self::Sequential(decoder) => sequential_step(decoder, selection),
             Self::Random(items) => items.next(selection),
+        }
+    }
+
+    /// The entry (no directory) at `position`, to be asked of a random reader only.
+    pub fn at(&mut self, position: u64) -> Result<Item, DecodeError> {
+        match self {
+            Self::Sequential(_) => Err(DecodeError::WrongKind(
+                "an archive that is read in order has no entries by position",
+            )),
+            Self::Random(items) => items.at(position),
         }
     }
 
@@ -132,15 +127,13 @@ impl<'a> Items<'a> {
     pub fn inline(&mut self, buffer: &mut [u8]) -> Result<usize, DecodeError> {
         match self {
             Self::Sequential(decoder) => decoder.read_content(buffer),
-            Self::Random(_) => Err(DecodeError::WrongKind(
-                "contents of a version 1 archive are read in order",
-            )),
+            Self::Random(items) => items.inline(buffer),
         }
     }
 }
 
 fn sequential_step(
-    decoder: &mut Decoder<Box<dyn Read + '_>>,
+    decoder: &mut Decoder<Box<dyn ArchiveStream + '_>>,
     selection: &Selection,
 ) -> Result<Option<Step>, DecodeError> {
     loop {
@@ -173,7 +166,18 @@ fn sequential_step(
     }
 }
 
-impl RandomItems<'_> {
+impl<'a> RandomItems<'a> {
+    fn open(archive: &'a dyn ReadAt) -> Result<Self, DecodeError> {
+        Ok(Self {
+            accessor: Accessor::open(archive)?,
+            levels: Vec::new(),
+            path: Vec::new(),
+            lengths: Vec::new(),
+            started: false,
+            content: (0, 0),
+        })
+    }
+
     fn next(&mut self, selection: &Selection) -> Result<Option<Step>, DecodeError> {
         loop {
             let (name, id) = if !std::mem::replace(&mut self.started, true) {
@@ -208,14 +212,40 @@ impl RandomItems<'_> {
                 self.levels.push(children);
                 self.path = path;
             }
-            let item = Item {
-                name,
-                position: node.position(),
-                metadata: node.metadata()?,
-                kind: own(&node.kind()),
-            };
-            return Ok(Some(Step::Entry(item, standing)));
+            return Ok(Some(Step::Entry(self.hand_out(name, &node)?, standing)));
         }
+    }
+
+    fn at(&mut self, position: u64) -> Result<Item, DecodeError> {
+        let node = self.accessor.node(NodeId::of_entry(position))?;
+        self.hand_out(node.name().to_vec(), &node)
+    }
+
+    fn hand_out(&mut self, name: Vec<u8>, node: &Node) -> Result<Item, DecodeError> {
+        self.content = match node.kind() {
+            EntryKind::File {
+                size,
+                content: ContentPlace::Inline { offset },
+            } => (offset, size),
+            _ => (0, 0),
+        };
+        Ok(Item {
+            name,
+            position: node.position(),
+            metadata: node.metadata()?,
+            kind: own(&node.kind()),
+        })
+    }
+
+    fn inline(&mut self, buffer: &mut [u8]) -> Result<usize, DecodeError> {
+        let (at, left) = &mut self.content;
+        let count = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+        if count > 0 {
+            self.accessor.archive().read_exact_at(&mut buffer[..count], *at)?;
+            *at += count as u64;
+            *left -= count as u64;
+        }
+        Ok(count)
     }
 
     /// The children of a directory that are wanted, in the order of the archive.

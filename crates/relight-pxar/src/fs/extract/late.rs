@@ -38,8 +38,28 @@ pub(super) fn restore(shared: &Shared<'_>, source: &dyn ArchiveSource) -> Result
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut items = Items::sequential(source.metadata().map_err(crate::DecodeError::from)?)?;
     let mut content = source.content().ok();
+    if let Some(archive) = source.random_access() {
+        let mut items = Items::random(archive)?;
+        let mut groups: Vec<_> = wanted.into_iter().collect();
+        groups.sort_unstable_by_key(|(position, _)| *position);
+        for (position, links) in groups {
+            if shared.stopped() {
+                break;
+            }
+            match items.at(position) {
+                Ok(item) => restore_group(shared, &item, links, &mut items, content.as_deref_mut()),
+                Err(error) => {
+                    let error = io::Error::other(error);
+                    for link in links {
+                        shared.lose(&link.path, LossKind::Object, &error);
+                    }
+                }
+            }
+        }
+        return Ok(());
+    }
+    let mut items = Items::sequential(source.metadata().map_err(crate::DecodeError::from)?)?;
     let everything = Selection::all();
     while !wanted.is_empty() && !shared.stopped() {
         let Some(step) = items.next(&everything)? else {

@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use report::{Loss, LossKind, Losses, RestoreReport};
 pub use selection::{Selection, Standing};
-pub use source::{ArchiveSource, ContentSource, Piece, ReadAtContent};
+pub use source::{ArchiveSource, ArchiveStream, ContentSource, Piece, ReadAtContent};
 pub use sparse::MIN_HOLE;
 
 use super::progress::Progress;

@@ -79,14 +79,7 @@ pub(super) fn open_items<'s>(
     options: &ExtractOptions,
 ) -> Result<Items<'s>, DecodeError> {
     match source.random_access() {
-        Some(archive) if !options.selection.is_all() => {
-            let items = Items::random(archive)?;
-            if items.has_inline_contents() {
-                Items::sequential(source.metadata()?)
-            } else {
-                Ok(items)
-            }
-        }
+        Some(archive) if !options.selection.is_all() => Items::random(archive),
         _ => Items::sequential(source.metadata()?),
     }
 }

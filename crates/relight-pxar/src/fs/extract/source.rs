@@ -1,6 +1,6 @@
 //! What a restore reads from.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::{ControlFlow, Range};
 
 use crate::read_at::ReadAt;
@@ -29,16 +29,22 @@ pub trait ContentSource {
     ) -> io::Result<()>;
 }
 
+/// An archive that is read from its beginning. Contents within it that are not wanted are passed over by
+/// [`io::SeekFrom::Current`], always forward; nothing else is ever asked of [`Seek`].
+pub trait ArchiveStream: Read + Seek {}
+
+impl<T: Read + Seek> ArchiveStream for T {}
+
 /// An archive to restore from. A restore may open its streams more than once, one after the other.
 pub trait ArchiveSource {
     /// The archive (version 1) or its metadata stream (version 2) from its beginning.
-    fn metadata(&self) -> io::Result<Box<dyn Read + '_>>;
+    fn metadata(&self) -> io::Result<Box<dyn ArchiveStream + '_>>;
 
     /// The payload stream (version 2).
     fn content(&self) -> io::Result<Box<dyn ContentSource + '_>>;
 
     /// The bytes of [`ArchiveSource::metadata`] at any offset, where they can be had: a few paths out of many are then
-    /// found without reading all of it.
+    /// found (and, of version 1, their contents read) without reading all of it.
     fn random_access(&self) -> Option<&dyn ReadAt> {
         None
     }

@@ -37,7 +37,7 @@ pub struct TreeView {
     pub path: Option<String>,
     /// Names and attributes.
     pub metadata: Archive,
-    /// Contents.
+    /// Contents. Of a tree in one stream this is the same archive.
     pub payload: Archive,
     reader: Arc<ChunkReader>,
     open: OnceLock<OpenTree>,
@@ -108,10 +108,11 @@ impl View {
                 ArchiveKind::PxarMetadata | ArchiveKind::PxarPayload | ArchiveKind::PxarStat
             )
         };
+        let in_tree = |archive: &Archive| self.trees.iter().any(|tree| tree.metadata.name == archive.name);
         self.snapshot
             .archives
             .iter()
-            .filter(move |archive| !of_tree(archive.kind))
+            .filter(move |archive| !of_tree(archive.kind) && !in_tree(archive))
     }
 
     /// What is at `path`. With a slash in front it is taken for the path that something was saved from, and else, or if
@@ -214,6 +215,11 @@ impl TreeView {
     /// What reads its chunks.
     pub fn reader(&self) -> &Arc<ChunkReader> {
         &self.reader
+    }
+
+    /// Whether names, attributes and contents lie in one stream (pxar version 1).
+    pub fn is_whole(&self) -> bool {
+        self.metadata.name == self.payload.name
     }
 
     /// Its root folder.

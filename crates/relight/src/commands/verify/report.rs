@@ -126,7 +126,7 @@ fn part(view: &View, archive: AffectedArchive, cancelled: &AtomicBool) -> Affect
         remark: None,
     };
     match archive.kind {
-        ArchiveKind::PxarPayload => {
+        ArchiveKind::PxarPayload | ArchiveKind::Stream => {
             let Some(tree) = of(|tree| &tree.payload.name) else {
                 return part;
             };
@@ -144,6 +144,9 @@ fn part(view: &View, archive: AffectedArchive, cancelled: &AtomicBool) -> Affect
                         part.remark = Some(
                             "more is damaged than is listed here, so other files may be concerned".into(),
                         );
+                    } else if tree.is_whole() {
+                        part.remark =
+                            Some("names and attributes lie there, too: other files may be concerned".into());
                     } else if found.count == 0 {
                         part.remark =
                             Some("no file of this snapshot lies there: all of them can be restored".into());
@@ -158,7 +161,7 @@ fn part(view: &View, archive: AffectedArchive, cancelled: &AtomicBool) -> Affect
         ArchiveKind::PxarStat => {
             part.remark = Some("all files can be restored; the next backup reads them again".into());
         }
-        ArchiveKind::Image | ArchiveKind::Stream | ArchiveKind::Blob => {}
+        ArchiveKind::Image | ArchiveKind::Blob => {}
     }
     part
 }
