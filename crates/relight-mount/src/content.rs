@@ -27,13 +27,12 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Readers of a repository.
-    pub fn new(repository: Arc<Repository>) -> Result<Self> {
-        let reader = Arc::new(ChunkReader::new(repository)?);
-        Ok(Self {
+    /// What reads through `reader`.
+    pub fn new(reader: Arc<ChunkReader>) -> Self {
+        Self {
             data: Arc::new(ChunkCache::new(reader.clone(), DATA_ROOM)),
             metadata: Arc::new(ChunkCache::new(reader, METADATA_ROOM)),
-        })
+        }
     }
 
     /// What reads chunks.
@@ -69,9 +68,14 @@ pub struct Image {
 impl Image {
     /// The archive `name` of a snapshot.
     pub fn open(repository: Arc<Repository>, snapshot: &Snapshot, name: &str) -> Result<Self> {
+        Self::over(Arc::new(ChunkReader::new(repository)?), snapshot, name)
+    }
+
+    /// The same, read through `reader`: it may have the key of a client.
+    pub fn over(reader: Arc<ChunkReader>, snapshot: &Snapshot, name: &str) -> Result<Self> {
         let archive = snapshot.archive(name)?.clone();
         Ok(Self {
-            readers: Readers::new(repository)?,
+            readers: Readers::new(reader),
             archive,
             snapshot: Arc::new(snapshot.clone()),
         })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use relight_repo::Repository;
+use relight_repo::read::{ChunkReader, Unseal};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -25,10 +26,12 @@ const THREADS: usize = 8;
 const POLL: Duration = Duration::from_millis(50);
 
 /// How something is mounted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MountOptions {
     /// Other users may see it, each as far as owner, mode and ACL of a file allow. Else only who mounts it, all of it.
     pub allow_other: bool,
+    /// Opens what a client encrypted with its key. What was encrypted with others cannot be read.
+    pub client_key: Option<Arc<dyn Unseal>>,
 }
 
 /// Something that is mounted, until this is dropped.
@@ -50,7 +53,11 @@ pub enum End {
 /// Mounts all snapshots of a repository on an empty directory. New ones appear and forgotten ones vanish by themselves.
 pub fn snapshots(repository: Arc<Repository>, directory: &Path, options: &MountOptions) -> Result<Mounted> {
     let path = check(directory)?;
-    let readers = Readers::new(repository.clone())?;
+    let mut reader = ChunkReader::new(repository.clone())?;
+    if let Some(key) = &options.client_key {
+        reader = reader.with_client_key(key.clone());
+    }
+    let readers = Readers::new(Arc::new(reader));
     let source = repository.storage().location();
     let catalog = Catalog::of_repository(repository)?;
     mount(

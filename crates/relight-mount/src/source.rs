@@ -73,7 +73,9 @@ impl Source {
             })
             .collect();
         let others = snapshot.archives.iter().filter(|archive| {
-            archive.kind != ArchiveKind::PxarStat && !trees.iter().any(|tree| tree.has(&archive.name))
+            archive.kind != ArchiveKind::PxarStat
+                && !trees.iter().any(|tree| tree.has(&archive.name))
+                && !files::is_kept_index(snapshot, archive)
         });
         let wholes = others
             .map(|archive| {

@@ -145,7 +145,10 @@ fn other_users_see_it_only_if_they_may() {
     let directory = lab.folder("mount");
     let shown = directory.join("latest/data");
     for (allow_other, readable) in [(false, [false, false, false]), (true, [true, false, true])] {
-        let options = MountOptions { allow_other };
+        let options = MountOptions {
+            allow_other,
+            ..MountOptions::default()
+        };
         let mut mounted = relight_mount::mount::snapshots(lab.open(), &directory, &options).unwrap();
         let found = ["open", "closed", "by acl"].map(|name| as_nobody(&shown.join(name)));
         assert_eq!(found, readable, "allow_other: {allow_other}");

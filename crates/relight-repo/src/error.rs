@@ -80,6 +80,12 @@ pub enum RepoError {
     /// The content was encrypted by the client that saved it; the repository never had its key.
     #[error("chunk {0} was encrypted by the client that saved it: restore it with that client and its key")]
     ClientSealed(ChunkId),
+    /// The content was encrypted by the client that saved it, but not with the key that was given.
+    #[error(
+        "chunk {0} was encrypted by the client that saved it: with another key than the one given, or it is not what that \
+         client said"
+    )]
+    OtherClientKey(ChunkId),
     /// What was to be stored as a chunk is not what it is said to be.
     #[error("chunk {0} was not stored: it is not what its identity says")]
     ChunkMismatch(ChunkId),

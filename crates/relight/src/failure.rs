@@ -31,6 +31,9 @@ pub enum Failure {
     /// The arguments do not fit together or name something that is not there.
     #[error("{0}")]
     Usage(String),
+    /// What is stored is not what it should be.
+    #[error("{0}")]
+    Damaged(String),
     /// A file or the terminal.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
@@ -65,7 +68,8 @@ impl Failure {
             Self::Workload(error) if error.is_cancelled() => Exit::Cancelled,
             Self::Repo(
                 RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
-            ) => Exit::Damage,
+            )
+            | Self::Damaged(_) => Exit::Damage,
             Self::Workload(WorkloadError::Repo(
                 RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
             )) => Exit::Damage,

@@ -1,6 +1,7 @@
 //! The command line of Relight: one program for every task.
 
 mod cancel;
+mod client_key;
 mod commands;
 mod context;
 mod credentials;

@@ -51,7 +51,7 @@ pub fn everything(snapshot: &Snapshot) -> Vec<Target<'_>> {
     let whole = snapshot
         .archives
         .iter()
-        .filter(|archive| is_whole(archive, &trees))
+        .filter(|archive| is_whole(archive, &trees) && !files::is_kept_index(snapshot, archive))
         .map(Target::Whole);
     let mut all: Vec<_> = whole.collect();
     all.extend(trees.into_iter().map(|tree| Target::InTree(tree, Vec::new())));

@@ -6,7 +6,7 @@ use super::codec::{Codec, Decoder};
 use super::format::{self, HEADER, Header, MAX_PACK, PackKind, Record, TRAILER, Trailer};
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
-use crate::read::{Form, Stored};
+use crate::read::{Form, Stored, Unseal};
 use crate::storage::Storage;
 
 /// Opens the records of one pack.
@@ -106,15 +106,41 @@ impl PackOpener {
         sealed: &'a mut [u8],
         decoder: &mut Decoder,
         scratch: &'a mut Vec<u8>,
-        form: Form,
+        (form, client_key): (Form, Option<&dyn Unseal>),
     ) -> Result<&'a [u8]> {
         match form {
-            Form::Content => return self.content(record, sealed, decoder, scratch),
+            Form::Content => {
+                return match (record.codec, client_key) {
+                    (Codec::ClientSealed, Some(key)) => self.unseal(record, sealed, key, scratch),
+                    _ => self.content(record, sealed, decoder, scratch),
+                };
+            }
             Form::Stored => self.check(record, sealed, decoder, scratch)?,
             Form::Sealed => drop(self.open(record, sealed)?),
         }
         let length = Stored::complete(record, sealed, record.stored as usize - format::TAG);
         Ok(&sealed[..length])
+    }
+
+    /// The content of what a client encrypted.
+    fn unseal<'a>(
+        &self,
+        record: &Record,
+        sealed: &mut [u8],
+        key: &dyn Unseal,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        let payload = self.open(record, sealed)?;
+        let parts = payload.split_first_chunk();
+        let (digest, blob) = parts
+            .filter(|(digest, _)| ChunkId::of_client_sealed(digest) == record.id)
+            .ok_or_else(|| self.corrupt(record.id))?;
+        let length = record.raw as usize;
+        let content = key
+            .unseal(digest, blob, length)
+            .filter(|content| content.len() == length);
+        *scratch = content.ok_or(RepoError::OtherClientKey(record.id))?;
+        Ok(scratch)
     }
 
     fn corrupt(&self, chunk: ChunkId) -> RepoError {

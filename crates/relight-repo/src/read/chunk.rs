@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use super::stored::Form;
+use super::unseal::Unseal;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Located, PackLine};
@@ -23,6 +24,7 @@ const REFRESHED: u32 = 2;
 pub struct ChunkReader {
     repository: Arc<Repository>,
     form: Form,
+    client_key: Option<Arc<dyn Unseal>>,
     openers: Mutex<HashMap<PackId, Arc<PackOpener>>>,
     decoders: Mutex<Vec<Decoder>>,
     nodes: Mutex<NodeCache>,
@@ -45,10 +47,22 @@ impl ChunkReader {
         Ok(Self {
             repository,
             form,
+            client_key: None,
             openers: Mutex::default(),
             decoders: Mutex::default(),
             nodes: Mutex::default(),
         })
+    }
+
+    /// The same reader with the key of a client: what was encrypted with it has content then.
+    pub fn with_client_key(mut self, key: Arc<dyn Unseal>) -> Self {
+        self.client_key = Some(key);
+        self
+    }
+
+    /// The key of a client, if it has one.
+    pub(super) fn client_key(&self) -> Option<&dyn Unseal> {
+        self.client_key.as_deref()
     }
 
     /// The repository.
@@ -95,7 +109,9 @@ impl ChunkReader {
             for place in self.locate(id)? {
                 match self.read_at_in(&place, form) {
                     Ok(content) => return Ok(content),
-                    Err(error @ RepoError::ClientSealed(_)) => return Err(error),
+                    Err(error @ (RepoError::ClientSealed(_) | RepoError::OtherClientKey(_))) => {
+                        return Err(error);
+                    }
                     Err(error) => first_error.get_or_insert(error),
                 };
             }
@@ -132,7 +148,13 @@ impl ChunkReader {
         let mut decoder = self.decoder()?;
         let mut scratch = Vec::new();
         let content = opener
-            .give(&place.record, sealed, &mut decoder, &mut scratch, form)
+            .give(
+                &place.record,
+                sealed,
+                &mut decoder,
+                &mut scratch,
+                (form, self.client_key()),
+            )
             .map(<[u8]>::to_vec);
         self.give_back(decoder);
         content

@@ -8,6 +8,7 @@ mod scan;
 mod spare;
 mod stored;
 mod stream;
+mod unseal;
 
 pub use cache::ChunkCache;
 pub use chunk::ChunkReader;
@@ -15,3 +16,4 @@ pub use random::ArchiveReader;
 pub use scan::{Scan, scan};
 pub use stored::{Form, Stored};
 pub use stream::{Content, PieceStream};
+pub use unseal::Unseal;

@@ -101,7 +101,13 @@ impl Fetch {
             let part = &mut sealed[from..from + record.stored as usize];
             let content = match &got {
                 Ok(()) => opener
-                    .give(record, part, decoder, &mut buffers.scratch, reader.form())
+                    .give(
+                        record,
+                        part,
+                        decoder,
+                        &mut buffers.scratch,
+                        (reader.form(), reader.client_key()),
+                    )
                     .ok(),
                 Err(_) => None,
             };

@@ -24,7 +24,7 @@ pub use content::{RandomArchive, archive_read, open_archive};
 pub use drill::{DrillReport, drill};
 pub use ranges::payload_ranges;
 pub use restore::{TreeArchive, restore};
-pub use trees::{Tree, trees};
+pub use trees::{Tree, is_kept_index, trees};
 
 use relight_repo::snapshot::Snapshot;
 

@@ -41,6 +41,16 @@ pub fn trees(snapshot: &Snapshot) -> Vec<Tree<'_>> {
         .collect()
 }
 
+/// Whether an archive is of no use by itself: the index file, kept as it came, of another archive whose chunks a client
+/// encrypted.
+pub fn is_kept_index(snapshot: &Snapshot, archive: &Archive) -> bool {
+    let of = archive
+        .name
+        .strip_suffix(".fidx")
+        .or_else(|| archive.name.strip_suffix(".didx"));
+    archive.kind == ArchiveKind::Blob && of.is_some_and(|name| find(snapshot, name, "").is_some())
+}
+
 fn find<'a>(snapshot: &'a Snapshot, name: &str, ending: &str) -> Option<&'a Archive> {
     let archives = &mut snapshot.archives.iter();
     archives.find(|archive| archive.name.strip_suffix(ending) == Some(name))

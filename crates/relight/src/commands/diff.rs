@@ -1,14 +1,13 @@
 //! `relight diff`: what changed between two snapshots.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 
 use clap::Args;
-use relight_repo::read::ChunkReader;
 use relight_workloads::files::browse::{Kind, View};
 use relight_workloads::files::compare::{self, Attribute, Change, Difference};
 use serde::Serialize;
 
+use crate::client_key::ClientKeyOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -30,6 +29,8 @@ pub struct Options {
     /// Compare contents also where size and modification time are the same
     #[arg(long)]
     content: bool,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 #[derive(Serialize)]
@@ -71,7 +72,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         left: left.id.to_string(),
         right: right.id.to_string(),
     };
-    let reader = Arc::new(ChunkReader::new(repository)?);
+    let reader = options.client_key.reader(repository, [&left, &right])?;
     let (left, right) = (View::new(reader.clone(), left), View::new(reader, right));
     let how = compare::Options {
         contents: options.content,

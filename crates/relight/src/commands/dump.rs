@@ -11,12 +11,12 @@ use std::sync::atomic::AtomicU64;
 use clap::{Args, ValueEnum};
 use relight_pxar::EntryKind;
 use relight_pxar::fs::extract::Selection;
-use relight_repo::read::ChunkReader;
 use relight_repo::thaw::Needed;
 use relight_workloads::files;
 use relight_workloads::files::browse::{Place, View, printable};
 use relight_workloads::files::export::{self, Format};
 
+use crate::client_key::{self, ClientKeyOptions};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -39,6 +39,8 @@ pub struct Options {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    client_key: ClientKeyOptions,
+    #[command(flatten)]
     thaw: ThawOptions,
 }
 
@@ -55,7 +57,9 @@ enum Archive {
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
-    let view = View::new(Arc::new(ChunkReader::new(repository)?), snapshot);
+    let key = options.client_key.key()?;
+    let reader = client_key::checked_reader(repository, [&snapshot], key.clone())?;
+    let view = View::new(reader, snapshot);
     let place = view.at(bytes(&options.path))?;
     let format = match options.format {
         Some(Archive::Tar) => Some(Format::Tar),
@@ -71,6 +75,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             return Ok(Exit::Incomplete);
         }
     }
+    // A small file is given as it was before its client packed it.
+    let small = match &place {
+        Place::Archive(archive) => client_key::blob_content(view.reader(), archive, key.as_deref())?,
+        _ => None,
+    };
+    let write = |format, out: &mut dyn Write, done: &AtomicU64| match &small {
+        Some(content) => {
+            let written = out.write_all(content).and_then(|()| out.flush());
+            written.map(|()| Exit::Done).map_err(Failure::io("write it"))
+        }
+        None => write(global, &view, &place, format, out, done),
+    };
     let done = Arc::new(AtomicU64::new(0));
     let label = printable(bytes(&options.path));
     let meter = |total| Meter::start(global, done.clone(), total, move || label.clone());
@@ -82,7 +98,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             .open(path);
         let mut file = made.map_err(Failure::io(format!("make {}", path.display())))?;
         let meter = meter(size(&view, &place));
-        let written = write(global, &view, &place, format, &mut file, &done).and_then(|exit| {
+        let written = write(format, &mut file, &done).and_then(|exit| {
             file.sync_all()
                 .map(|()| exit)
                 .map_err(Failure::io(format!("write {}", path.display())))
@@ -95,7 +111,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         return written;
     }
     let terminal = io::stdout().is_terminal();
-    if terminal && (format.is_some() || matches!(place, Place::Archive(_))) {
+    if terminal && small.is_none() && (format.is_some() || matches!(place, Place::Archive(_))) {
         return Err(binary());
     }
     // Not locked for good: a progress line shares the terminal only where this goes elsewhere.
@@ -105,7 +121,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         refused: false,
     };
     let meter = (!terminal).then(|| meter(size(&view, &place)));
-    let written = write(global, &view, &place, format, &mut out, &done);
+    let written = write(format, &mut out, &done);
     drop(meter);
     if out.refused { Err(binary()) } else { written }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use relight_model::size::ByteSize;
@@ -11,13 +11,13 @@ use relight_model::workload::Workload;
 use relight_pxar::FileTime;
 use relight_pxar::exclude::Pattern;
 use relight_repo::ChunkId;
-use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::Snapshot;
 use relight_workloads::files::browse::{Kind, TreeView, View};
 use relight_workloads::files::compare::kind_of;
 use relight_workloads::files::find::{Match, find};
 use serde::Serialize;
 
+use crate::client_key::{self, ClientKeyOptions, Clients};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -38,6 +38,8 @@ pub struct Options {
     /// Of each path only the newest version
     #[arg(long)]
     newest: bool,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 /// A version of a file, and the snapshots that have it.
@@ -66,6 +68,9 @@ struct Found {
     trees_read: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<String>,
+    /// Snapshots that need the key of the client that saved them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sealed: Vec<String>,
 }
 
 /// What makes two trees give the same matches: names and attributes, and what the tree was called.
@@ -98,7 +103,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     }
     // The newest first, as people look for it.
     snapshots.reverse();
-    let reader = Arc::new(ChunkReader::new(repository)?);
+    let key = options.client_key.key()?;
+    let clients = Clients::new(repository.clone())?;
+    let mut sealed = Vec::new();
+    snapshots.retain(|snapshot| {
+        let told = clients.may_read(snapshot, key.as_deref());
+        sealed.extend(told.as_ref().err().map(ToString::to_string));
+        told.is_ok()
+    });
+    for failure in &sealed {
+        output::remark(global, failure);
+    }
+    let reader = client_key::reader(repository, key)?;
     let views: Vec<View> = snapshots
         .into_iter()
         .map(|snapshot| View::new(reader.clone(), snapshot))
@@ -117,12 +133,13 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         snapshots_searched: views.len(),
         trees_read: found.len(),
         unreadable,
+        sealed,
     };
     output::result(global, &result, words);
-    Ok(if result.unreadable.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Damage
+    Ok(match (result.unreadable.is_empty(), result.sealed.is_empty()) {
+        (false, _) => Exit::Damage,
+        (true, false) => Exit::Incomplete,
+        (true, true) => Exit::Done,
     })
 }
 
@@ -262,7 +279,7 @@ fn words(found: &Found, out: &mut String) {
             .collect();
         output::table(&rows, &[2, 4], out);
     }
-    for line in &found.unreadable {
+    for line in found.unreadable.iter().chain(&found.sealed) {
         out.push_str(&format!("not searched: {line}\n"));
     }
 }

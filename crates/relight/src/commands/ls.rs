@@ -1,16 +1,15 @@
 //! `relight ls`: lists what is in a snapshot.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
 use relight_pxar::EntryKind;
 use relight_repo::RepoError;
-use relight_repo::read::ChunkReader;
 use relight_workloads::files::browse::{Place, View, join};
 use serde::Serialize;
 
+use crate::client_key::ClientKeyOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -31,6 +30,8 @@ pub struct Options {
     /// Also list what is in folders
     #[arg(short = 'R')]
     recursive: bool,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 #[derive(Serialize)]
@@ -48,7 +49,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let head = Head {
         snapshot: snapshot.id.to_string(),
     };
-    let view = View::new(Arc::new(ChunkReader::new(repository)?), snapshot);
+    let view = View::new(options.client_key.reader(repository, [&snapshot])?, snapshot);
     let place = match &options.path {
         Some(path) => view.at(bytes(path))?,
         None => Place::Root,

@@ -9,6 +9,7 @@ use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot};
 use relight_workloads::image::IMAGE;
 use serde::Serialize;
 
+use crate::client_key::ClientKeyOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,8 @@ pub struct Options {
     archive: Option<String>,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 /// Where it is shown.
@@ -53,7 +56,8 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let archive = choose(&snapshot, options.archive.as_deref())?;
-    let image = Image::open(repository, &snapshot, &archive.name)?;
+    let reader = options.client_key.reader(repository, [&snapshot])?;
+    let image = Image::over(reader, &snapshot, &archive.name)?;
     let mut report = Report {
         snapshot: snapshot.id.to_string(),
         archive: archive.name.clone(),

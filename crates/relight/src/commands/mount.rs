@@ -1,11 +1,13 @@
 //! `relight mount`: shows all snapshots as a read-only file system.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use relight_mount::MountOptions;
 use serde::Serialize;
 
+use crate::client_key::ClientKeyOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -23,6 +25,8 @@ pub struct Options {
     /// Stay in the foreground until it is unmounted; it always does
     #[arg(long)]
     foreground: bool,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 #[derive(Serialize)]
@@ -35,6 +39,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let how = MountOptions {
         allow_other: options.allow_other,
+        client_key: options
+            .client_key
+            .key()?
+            .map(|key| key as Arc<dyn relight_repo::read::Unseal>),
     };
     let mounted = relight_mount::mount::snapshots(repository, &options.directory, &how)?;
     let report = Report {

@@ -1,7 +1,10 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use relight_model::duration::TimeSpan;
 use relight_model::size::{ByteSize, Rate};
+use relight_pbs::formats::crypt::CryptKey;
 use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, RestoreReport, Selection};
 use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
@@ -19,6 +23,7 @@ use relight_workloads::files::{self, Tree};
 use relight_workloads::image;
 use serde::Serialize;
 
+use crate::client_key::{self, BLOB, ClientKeyOptions};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -53,6 +58,8 @@ pub struct Options {
     /// Wait in the end until everything is on disk
     #[arg(long)]
     sync: bool,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
     #[command(flatten)]
     thaw: ThawOptions,
 }
@@ -116,7 +123,8 @@ pub struct Report {
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
-    let reader = Arc::new(ChunkReader::new(repository)?);
+    let key = options.client_key.key()?;
+    let reader = client_key::checked_reader(repository, [&snapshot], key.clone())?;
     let wanted = wanted(&snapshot, &options.paths)?;
     if let Some(days) = options.thaw.thaw {
         let needed = needed(&reader, &wanted)?;
@@ -140,7 +148,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 verify: !options.no_verify,
                 sync: options.sync,
             };
-            restore(global, &reader, &snapshot, &wanted, directory, choice)?
+            let source = Source {
+                reader: &reader,
+                snapshot: &snapshot,
+                key: key.as_deref(),
+            };
+            restore(global, source, &wanted, directory, choice)?
         }
         (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
     };
@@ -153,7 +166,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 }
 
 /// Parts of one tree, or a whole archive.
-pub enum Wanted<'a> {
+enum Wanted<'a> {
     /// These paths of the tree.
     Tree(Tree<'a>, Selection),
     /// An image or stream.
@@ -202,7 +215,7 @@ fn needed(reader: &Arc<ChunkReader>, wanted: &[Wanted<'_>]) -> Result<Vec<Needed
 
 /// How it is done.
 #[derive(Debug, Clone, Copy)]
-pub struct Choice {
+struct Choice {
     /// What happens where a file exists already.
     pub conflict: ConflictPolicy,
     /// Pass over what is complete.
@@ -213,15 +226,23 @@ pub struct Choice {
     pub sync: bool,
 }
 
+/// What is restored from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    reader: &'a Arc<ChunkReader>,
+    snapshot: &'a Snapshot,
+    key: Option<&'a CryptKey>,
+}
+
 /// Restores into a directory.
-pub fn restore(
+fn restore(
     global: &Global,
-    reader: &Arc<ChunkReader>,
-    snapshot: &Snapshot,
+    source: Source<'_>,
     wanted: &[Wanted<'_>],
     directory: &Path,
     choice: Choice,
 ) -> Result<Report> {
+    let Source { reader, snapshot, .. } = source;
     let began = Instant::now();
     let cancelled = cancel::flag();
     let progress = Arc::new(Progress::default());
@@ -249,7 +270,7 @@ pub fn restore(
                 report.add(tree, &restored);
             }
             Wanted::Whole(archive) => {
-                whole(reader, archive, directory, choice, &done, &mut report)?;
+                whole(source, archive, directory, choice, &done, &mut report)?;
             }
         }
     }
@@ -290,14 +311,20 @@ fn total(snapshot: &Snapshot, wanted: &[Wanted<'_>]) -> u64 {
 
 /// Restores an image or stream under its name.
 fn whole(
-    reader: &Arc<ChunkReader>,
+    source: Source<'_>,
     archive: &Archive,
     directory: &Path,
     choice: Choice,
     done: &AtomicU64,
     report: &mut Report,
 ) -> Result<()> {
-    let mut name = archive.name.clone();
+    // A small file comes back as it was before its client packed it.
+    let content = client_key::blob_content(source.reader, archive, source.key)?;
+    let original = match &content {
+        Some(_) => archive.name.strip_suffix(BLOB).unwrap_or(&archive.name),
+        None => &archive.name,
+    };
+    let mut name = original.to_string();
     let taken = |name: &str| directory.join(name).symlink_metadata().is_ok();
     if taken(&name) {
         match choice.conflict {
@@ -308,11 +335,11 @@ fn whole(
             ConflictPolicy::Replace => report.replaced += 1,
             ConflictPolicy::Rename => {
                 let names = (1..).map(|number| match number {
-                    1 => format!("{}.restored", archive.name),
-                    _ => format!("{}.restored-{number}", archive.name),
+                    1 => format!("{original}.restored"),
+                    _ => format!("{original}.restored-{number}"),
                 });
                 name = names.into_iter().find(|name| !taken(name)).unwrap_or(name);
-                report.renamed.push((archive.name.clone(), name.clone()));
+                report.renamed.push((original.to_string(), name.clone()));
             }
             ConflictPolicy::Fail => {
                 return Err(Failure::Usage(format!(
@@ -325,18 +352,28 @@ fn whole(
     // Under its own name only when it is whole.
     let temporary = directory.join(format!(".relight-restore.{}.{name}", std::process::id()));
     let path = directory.join(&name);
-    image::restore(
-        reader,
-        archive,
-        &temporary,
-        image::Target::NewFile,
-        image::After {
-            check: choice.verify,
-            sync: choice.sync,
-        },
-        done,
-        &cancel::flag(),
-    )?;
+    let bytes = match content {
+        Some(content) => {
+            write_small(&temporary, &content, choice.sync)?;
+            done.fetch_add(archive.root.size, Ordering::Relaxed);
+            content.len() as u64
+        }
+        None => {
+            image::restore(
+                source.reader,
+                archive,
+                &temporary,
+                image::Target::NewFile,
+                image::After {
+                    check: choice.verify,
+                    sync: choice.sync,
+                },
+                done,
+                &cancel::flag(),
+            )?;
+            archive.root.size
+        }
+    };
     if let Err(error) = std::fs::rename(&temporary, &path) {
         let _ = std::fs::remove_file(&temporary);
         return Err(Failure::Io(
@@ -345,9 +382,27 @@ fn whole(
         ));
     }
     report.files += 1;
-    report.bytes += archive.root.size;
+    report.bytes += bytes;
     report.verified += u64::from(choice.verify);
     Ok(())
+}
+
+fn write_small(path: &Path, content: &[u8], sync: bool) -> Result<()> {
+    let failed = || Failure::io(format!("write {}", path.display()));
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed())?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written.map_err(failed())
 }
 
 /// Writes one image over a device or file.

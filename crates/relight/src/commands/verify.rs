@@ -1,6 +1,7 @@
 //! `relight verify`: checks that everything can be brought back, and says what cannot, down to the path.
 
 pub(crate) mod report;
+mod sealed;
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use relight_model::duration::TimeSpan;
 use relight_repo::control::Control;
 use relight_repo::verify::{self, Scope};
 
+use crate::client_key::ClientKeyOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -33,6 +35,8 @@ pub struct Options {
     /// Do not read again what was found good within this time, such as 30d
     #[arg(long, value_name = "DURATION", conflicts_with = "structure")]
     unless_checked_within: Option<TimeSpan>,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 /// One of so many parts.
@@ -67,6 +71,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         None => None,
         Some(span) => Some(past(repository.now(), span)?),
     };
+    let key = options.client_key.key()?;
+    let snapshots = match &scope {
+        Scope::Snapshots(ids) => Some(ids.clone()),
+        _ => None,
+    };
+    let structure = matches!(scope, Scope::Structure);
     let (cancelled, steps) = (cancel::flag(), Steps::new(global));
     let how = verify::Options {
         scope,
@@ -78,7 +88,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     let report = verify::verify(&repository, &how, control)?;
     drop(steps);
-    let report = report::Report::new(Arc::clone(&repository), report, &cancelled)?;
+    let mut report = report::Report::new(Arc::clone(&repository), report, &cancelled)?;
+    if let Some(key) = key
+        && !report.is_cancelled()
+    {
+        report.sealed = Some(sealed::check(
+            &repository,
+            key,
+            snapshots,
+            !structure,
+            &cancelled,
+        )?);
+    }
     output::result(global, &report, report::words);
     Ok(report.exit())
 }

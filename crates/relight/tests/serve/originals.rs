@@ -8,10 +8,12 @@ use bytes::Bytes;
 use relight_pbs::client::{BackupOptions, Client, Credentials, Trust};
 use relight_pbs::formats::blob::Blob;
 use relight_pbs::formats::chunker::StreamChunker;
-use relight_pbs::formats::crypt::CryptKey;
+use relight_pbs::formats::crypt::{CryptKey, KeyFile};
 use relight_pbs::formats::ids::{FileKind, Namespace, SnapshotName};
 use relight_pbs::formats::index::{DynamicIndex, FixedIndex};
 use relight_pbs::formats::manifest::Manifest;
+
+use zeroize::Zeroizing;
 
 use super::lab::{Lab, Running};
 
@@ -20,6 +22,13 @@ const MOST: usize = 16 << 20;
 
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../relight-pbs/tests/fixtures")
+}
+
+/// A key among the fixtures.
+pub fn key(name: &str, password: Option<&str>) -> Arc<CryptKey> {
+    let file = KeyFile::parse(&fs::read(fixtures().join("keys").join(name)).unwrap()).unwrap();
+    let password = password.map(|text| Zeroizing::new(text.as_bytes().to_vec()));
+    Arc::new(CryptKey::new(&file.unlock(|| password).unwrap()).unwrap())
 }
 
 /// A client of the server that runs, as the token of the lab.
@@ -161,4 +170,98 @@ async fn trees_in_one_stream_are_trees_to_all_commands() {
     assert!(fs::metadata(lab.path("whole/disk.img")).unwrap().len() == 13_632_000);
     lab.ok(&["verify"]);
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_encrypted_is_read_with_its_key() {
+    let Ready { lab, server, header } = ready();
+    let plain = key("key-none.json", None);
+    let client = client(&server, &header, "");
+    upload(
+        &client,
+        "vm/100/2023-11-15T00:15:01Z",
+        "vm/100/2023-11-15T00:15:01Z",
+        Some(plain.clone()),
+    )
+    .await;
+    let tree = "ns/ns1/ns/sub/host/enc";
+    let tree = fs::read_dir(fixtures().join("datastore").join(tree)).unwrap();
+    let tree = tree
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_dir())
+        .unwrap();
+    let time = tree.file_name().unwrap().to_str().unwrap().to_string();
+    let folder = format!("ns/ns1/ns/sub/host/enc/{time}");
+    let scrypt = key("key-scrypt.json", Some("fixture-password"));
+    upload(&client, &folder, &format!("host/enc/{time}"), Some(scrypt)).await;
+    for name in ["key-none.json", "key-scrypt.json"] {
+        fs::copy(fixtures().join("keys").join(name), lab.path(name)).unwrap();
+    }
+    fs::write(lab.path("key-password"), "fixture-password\n").unwrap();
+    let (vm, host) = (
+        "vm/100@2023-11-15T00:15:01Z".to_string(),
+        format!("host/enc@{time}"),
+    );
+    let open = ["--client-key", "key-none.json"];
+    let open_host = [
+        "--client-key",
+        "key-scrypt.json",
+        "--client-key-password-file",
+        "key-password",
+    ];
+
+    // Without the key, or with another, nothing is read, and which key is needed is told.
+    for arguments in [
+        &["ls", &vm][..],
+        &["dump", &vm, "drive-scsi0.img"],
+        &["restore", &vm, "--to", "x"],
+    ] {
+        let said = lab.fails(arguments);
+        assert!(
+            said.contains(&plain.fingerprint().short()) && said.contains("--client-key"),
+            "{said}"
+        );
+    }
+    let said = lab.fails(&[&["ls", &vm][..], &open_host].concat());
+    assert!(said.contains(&plain.fingerprint().short()), "{said}");
+    let said = lab.fails(&["ls", &host, "--client-key", "key-scrypt.json"]);
+    assert!(said.contains("password"), "{said}");
+
+    // With it: images with their holes, small files as they were, trees.
+    let listed = lab.ok(&[&["ls", &vm][..], &open].concat());
+    assert!(!listed.contains(".fidx"), "{listed}");
+    lab.ok(&[&["restore", &vm, "--to", "vm"][..], &open].concat());
+    let disk = fs::read(lab.path("vm/drive-scsi0.img")).unwrap();
+    assert_eq!(
+        sha256(&disk),
+        "e83c476f9d32c4953aaaa502a0547073c100d155a9892badc73a18609e8f1fcd"
+    );
+    let conf = fs::read(fixtures().join("etc.conf")).unwrap();
+    assert!(fs::read(lab.path("vm/qemu-server.conf")).unwrap() == conf);
+    assert_eq!(
+        lab.ok(&[&["dump", &vm, "qemu-server.conf.blob"][..], &open].concat())
+            .into_bytes(),
+        conf
+    );
+    let names = lab.ok(&[&["ls", &host, "-lR"][..], &open_host].concat());
+    assert!(names.lines().count() > 20, "{names}");
+    lab.ok(&[&["restore", &host, "--to", "host"][..], &open_host].concat());
+    assert!(lab.path("host/disk.img").exists());
+    let found = lab.json(&[&["find", "etc", "-w", "host/enc"][..], &open_host].concat());
+    assert!(found.get("sealed").is_none(), "{found}");
+
+    // What only the key can show.
+    let checked = lab.json(&[&["verify"][..], &open].concat());
+    assert_eq!(checked["sealed"]["snapshots"], 1, "{checked}");
+    assert_eq!(checked["sealed"]["problems"], serde_json::json!([]), "{checked}");
+    assert!(
+        checked["sealed"]["bytes"].as_u64().unwrap() > 4 << 20,
+        "{checked}"
+    );
+    server.stop();
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    // Of a plain chunk the identity is its hash.
+    relight_repo::ChunkId::of(bytes).to_string()
 }

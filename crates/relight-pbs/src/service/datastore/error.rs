@@ -77,6 +77,7 @@ impl From<StoreError> for ApiError {
             StoreError::Repository(
                 RepoError::Protected(_)
                 | RepoError::ClientSealed(_)
+                | RepoError::OtherClientKey(_)
                 | RepoError::CollectionRunning { .. }
                 | RepoError::CollectionWouldEmpty { .. }
                 | RepoError::Cancelled

@@ -15,7 +15,7 @@ use crate::formats::manifest::{CryptMode, Manifest, ManifestFile};
 
 impl Datastore {
     /// The manifest that a client uploaded, as it was; none if `relight backup` made the snapshot.
-    fn uploaded(&self, entry: &Entry) -> Result<Option<Manifest>> {
+    pub(super) fn uploaded(&self, entry: &Entry) -> Result<Option<Manifest>> {
         if let Some(known) = entry.body.uploaded.get() {
             return Ok(known.clone());
         }

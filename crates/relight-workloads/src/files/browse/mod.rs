@@ -18,7 +18,7 @@ pub use path::{components, join, printable};
 pub use walk::{Children, Walk};
 
 use super::content::{RandomArchive, open_archive};
-use super::trees;
+use super::{is_kept_index, trees};
 use crate::error::{Result, WorkloadError};
 use crate::image;
 
@@ -109,10 +109,9 @@ impl View {
             )
         };
         let in_tree = |archive: &Archive| self.trees.iter().any(|tree| tree.metadata.name == archive.name);
-        self.snapshot
-            .archives
-            .iter()
-            .filter(move |archive| !of_tree(archive.kind) && !in_tree(archive))
+        self.snapshot.archives.iter().filter(move |archive| {
+            !of_tree(archive.kind) && !in_tree(archive) && !is_kept_index(&self.snapshot, archive)
+        })
     }
 
     /// What is at `path`. With a slash in front it is taken for the path that something was saved from, and else, or if

@@ -14,25 +14,23 @@ use relight_pbs::client::{
     ArchiveWriter, BackupOptions, BackupSession, Client, Credentials, Finished, ServerAddress, Trust,
 };
 use relight_pbs::formats::chunker::StreamChunker;
-use relight_pbs::formats::crypt::{CryptKey, Fingerprint, KeyFile};
+use relight_pbs::formats::crypt::Fingerprint;
 use relight_pbs::formats::ids::{BackupTime, Group, Namespace, SnapshotName};
 use relight_pxar::fs::capture::capture;
 use relight_pxar::fs::progress::Progress;
 use relight_workloads::files::TreeReport;
 use relight_workloads::{WorkloadError, image};
 use tokio::runtime::Runtime;
-use zeroize::Zeroizing;
 
 use super::{Plan, Report};
+use crate::cancel;
+use crate::client_key::{ClientKeyOptions, read_file};
 use crate::context::Global;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
-use crate::{cancel, credentials};
 
 /// Bytes that are read at once.
 const PART: usize = 4 << 20;
-/// No file with a secret is longer, in bytes.
-const MAX_FILE: u64 = 64 << 10;
 
 /// Options of a backup to a server.
 #[derive(Debug, Args)]
@@ -56,9 +54,8 @@ pub struct ServerOptions {
         help_heading = "Server"
     )]
     token_file: Option<PathBuf>,
-    /// Encrypt with the key in this file, so that the server cannot read what is saved
-    #[arg(long, requires = "server", value_name = "FILE", help_heading = "Server")]
-    client_key: Option<PathBuf>,
+    #[command(flatten)]
+    client_key: ClientKeyOptions,
 }
 
 /// What the threads of a backup share.
@@ -88,7 +85,7 @@ pub fn save(
     };
     let (namespace, group) = place(&workload)?;
     let client = client(address, options, namespace)?;
-    let key = options.client_key.as_deref().map(client_key).transpose()?;
+    let key = options.client_key.key()?;
     let snapshot = SnapshotName {
         group,
         backup_time: BackupTime::of(Timestamp::now()),
@@ -228,24 +225,4 @@ fn client(address: &ServerAddress, options: &ServerOptions, namespace: Namespace
     let credentials = Credentials::new(address.auth_id.clone(), secret)?;
     let trust = options.fingerprint.map_or(Trust::Chain, Trust::Fingerprint);
     Ok(Client::over_tls(address, credentials, trust, namespace)?)
-}
-
-fn client_key(path: &Path) -> Result<Arc<CryptKey>> {
-    let refused =
-        |error: &dyn std::fmt::Display| Failure::Usage(format!("client key {}: {error}", path.display()));
-    let file = KeyFile::parse(&read_file(path)?).map_err(|error| refused(&error))?;
-    let ask = || {
-        let typed = credentials::client_key_password()?;
-        Some(Zeroizing::new(typed.as_bytes().to_vec()))
-    };
-    let key = file.unlock(ask).map_err(|error| refused(&error))?;
-    Ok(Arc::new(CryptKey::new(&key).map_err(|error| refused(&error))?))
-}
-
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let failed = || Failure::io(format!("read {}", path.display()));
-    let file = File::open(path).map_err(failed())?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed())?;
-    Ok(bytes)
 }

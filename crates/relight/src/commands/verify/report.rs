@@ -16,6 +16,7 @@ use relight_workloads::files::browse::{TreeView, View};
 use relight_workloads::files::damage::concerned;
 use serde::Serialize;
 
+use super::sealed::SealedReport;
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::shown::{PathText, local};
@@ -41,6 +42,9 @@ pub(crate) struct Report {
     parity: Vec<BadParity>,
     healed: Vec<PackId>,
     oldest: Option<Oldest>,
+    /// What a key of a client showed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedReport>,
 }
 
 /// A snapshot that cannot be restored completely.
@@ -104,12 +108,19 @@ impl Report {
             parity: report.parity,
             healed: report.healed,
             oldest: report.oldest,
+            sealed: None,
         })
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// The exit code that says it.
     pub fn exit(&self) -> Exit {
-        match (self.clean, self.cancelled) {
+        let clean = self.clean && self.sealed.as_ref().is_none_or(SealedReport::is_clean);
+        match (clean, self.cancelled) {
             (false, _) => Exit::Damage,
             (true, true) => Exit::Cancelled,
             (true, false) => Exit::Done,
@@ -166,6 +177,18 @@ fn part(view: &View, archive: AffectedArchive, cancelled: &AtomicBool) -> Affect
     part
 }
 
+fn sealed_words(sealed: &SealedReport, out: &mut String) {
+    out.push_str(&format!(
+        "{} snapshots were made with the client key: {} chunks of them, {}, opened and compared with their digests.\n",
+        sealed.snapshots,
+        sealed.chunks,
+        ByteSize(sealed.bytes)
+    ));
+    for problem in &sealed.problems {
+        out.push_str(&format!("  {problem}\n"));
+    }
+}
+
 /// For people.
 pub(crate) fn words(report: &Report, out: &mut String) {
     let figures = &report.figures;
@@ -218,6 +241,9 @@ pub(crate) fn words(report: &Report, out: &mut String) {
         out.push_str("Stopped before all was checked; what was checked is remembered.\n");
     }
     damage(report, out);
+    if let Some(sealed) = &report.sealed {
+        sealed_words(sealed, out);
+    }
     out.push_str(match (report.restorable, report.clean, report.cancelled) {
         (true, true, false) => "Everything that was checked can be restored.\n",
         (true, true, true) => "Nothing was found to be wrong.\n",
