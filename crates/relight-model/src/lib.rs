@@ -5,13 +5,16 @@
 //! configuration is defined here.
 
 pub mod calendar;
+pub mod check;
 pub mod duration;
 pub mod objective;
+pub mod plan;
 pub mod retention;
 pub mod size;
 pub mod snapshot_ref;
 pub mod workload;
 
+pub use calendar::Event;
 pub use duration::TimeSpan;
 pub use size::{ByteSize, Rate};
 pub use snapshot_ref::{PointInTime, SnapshotRef};

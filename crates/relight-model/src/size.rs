@@ -36,6 +36,12 @@ pub enum SizeError {
         /// The unit as given, shortened.
         unit: String,
     },
+    /// A rate that does not end with `/s`.
+    #[error("{text:?} is not a rate: write a size per second, such as 100 MiB/s")]
+    NotPerSecond {
+        /// What was given, shortened.
+        text: String,
+    },
     /// The size does not fit into 64 bits.
     #[error("the size {text:?} is too large: the limit is 16 EiB")]
     TooLarge {
@@ -203,7 +209,7 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// Bytes in a second, displayed as `123 MiB/s`.
+/// Bytes in a second, displayed as `123 MiB/s`. Parsed from a size and `/s`: `100 MiB/s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rate(pub u64);
@@ -218,6 +224,20 @@ impl Rate {
         // A u64 of bytes times 10^9 fits 94 bits.
         let rate = u128::from(bytes) * 1_000_000_000 / nanos;
         Some(Self(u64::try_from(rate).unwrap_or(u64::MAX)))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let size = text
+            .trim()
+            .strip_suffix("/s")
+            .ok_or_else(|| SizeError::NotPerSecond {
+                text: shortened(text),
+            })?;
+        size.parse().map(|ByteSize(bytes)| Self(bytes))
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relight_model::{ByteSize, TimeSpan};
+use relight_model::{ByteSize, TimeSpan, plan};
 use relight_pbs::access::AuthId;
 use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 
 use crate::error::{Result, ServerError};
 
@@ -89,6 +90,24 @@ pub struct RepositoryConfig {
     pub capacity: Option<ByteSize>,
 }
 
+/// The document without what the plan reads of it: one file holds both.
+fn without_plan(mut document: toml::Spanned<DeTable<'_>>) -> toml::Spanned<DeTable<'_>> {
+    let tables = document.get_mut();
+    for name in plan::PLAN_TABLES {
+        tables.remove(*name);
+    }
+    if let Some(DeValue::Array(repositories)) = tables.get_mut("repository").map(toml::Spanned::get_mut) {
+        for repository in repositories.iter_mut() {
+            if let DeValue::Table(words) = repository.get_mut() {
+                for word in plan::PLAN_REPOSITORY_WORDS {
+                    words.remove(*word);
+                }
+            }
+        }
+    }
+    document
+}
+
 impl Config {
     /// Reads the file.
     ///
@@ -109,7 +128,9 @@ impl Config {
             path: path.to_path_buf(),
             why,
         };
-        let mut config: Self = toml::from_str(text).map_err(|error| {
+        let document = DeTable::parse(text).map(without_plan);
+        let config = document.and_then(|document| Self::deserialize(toml::Deserializer::from(document)));
+        let mut config = config.map_err(|error| {
             let line = error
                 .span()
                 .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -208,6 +229,19 @@ mod tests {
         );
         assert_eq!(config.repositories[1].location, "s3://bucket/prefix?region=eu");
         assert!(parse("").unwrap().repositories.is_empty());
+    }
+
+    #[test]
+    fn the_same_file_holds_the_plan() {
+        let text = include_str!("../../../dist/plan.toml");
+        assert_eq!(parse(text).unwrap().repositories.len(), 2);
+        plan::Plan::parse(text).unwrap();
+        let own = include_str!("../../../dist/relight.toml");
+        parse(own).unwrap();
+        plan::Plan::parse(own).unwrap();
+        // The lines of what is refused stay those of the file.
+        let error = parse("[policy.x]\nschedule = 'daily'\n[sever]\n").unwrap_err();
+        assert!(error.contains("line 3: unknown field `sever`"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //!   of the same name, so that its promise of one an hour holds in that night too.
 
 mod field;
+mod gap;
 mod next;
 mod parse;
 
@@ -74,6 +75,11 @@ impl Event {
     pub fn latest_between(&self, after: Timestamp, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let due_after = |t: Timestamp| self.next_after(t, zone).filter(|&due| due <= until);
         let mut found = due_after(after)?;
+        // The usual case: nothing more is due.
+        match due_after(found) {
+            Some(later) => found = later,
+            None => return Some(found),
+        }
         // Between `found` and `beyond` the answer lies; events are whole seconds.
         let mut beyond = until;
         loop {

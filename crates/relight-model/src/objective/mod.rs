@@ -3,6 +3,8 @@
 //! A verdict is never entered by hand. What was not measured has the verdict [`Verdict::NotMeasured`], and never
 //! counts as met.
 
+pub mod forecast;
+
 use std::fmt;
 
 use jiff::Timestamp;
