@@ -54,6 +54,8 @@ pub struct Options {
 
 /// Clients that back up at once.
 const PARALLEL: u64 = 4;
+/// The VM that is backed up alone.
+const ALONE: u64 = 100;
 
 /// Measures everything, records it and prints the tables.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -75,15 +77,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         listed: None,
     };
     let bytes = ((options.gib * f64::from(1 << 30)) as u64).next_multiple_of(4 << 20);
-    let image = work.join("disk.raw");
     eprintln!("# making images");
-    data::write_disk(&image, bytes, 0)?;
-    let quarters: Vec<PathBuf> = (1..=PARALLEL)
-        .map(|number| work.join(format!("quarter{number}.raw")))
-        .collect();
-    for (quarter, seed) in quarters.iter().zip(1..) {
-        data::write_disk(quarter, (bytes / PARALLEL).next_multiple_of(4 << 20), seed)?;
-    }
+    let image = make_image(&work, ALONE, bytes)?;
+    let quarters =
+        (1..=PARALLEL).map(|vm| make_image(&work, vm, (bytes / PARALLEL).next_multiple_of(4 << 20)));
+    let quarters = quarters.collect::<Result<Vec<_>>>()?;
     let sources = [
         std::slice::from_ref(&image),
         std::slice::from_ref(&image),
@@ -101,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let server = lab.start()?;
     lab.drop_from_page_cache()?;
-    record.reads.push(read(&lab, &server, "local disk", bytes)?);
+    record.reads.push(read(&lab, &server, "local disk")?);
     server.stop()?;
     drop(lab);
 
@@ -113,7 +111,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         server.stop()?;
         let server = lab.start()?;
         let name = format!("object storage, {} ms away", options.latency);
-        record.reads.push(read(&lab, &server, &name, bytes / PARALLEL)?);
+        record.reads.push(read(&lab, &server, &name)?);
         server.stop()?;
     }
 
@@ -148,18 +146,18 @@ fn ingest(lab: &Lab, server: &Server, name: &str, images: &[PathBuf]) -> Result<
     let clients: Vec<_> = images
         .iter()
         .map(|image| {
-            let log = lab.root().join(format!("{}.log", stem(image)));
+            let log = lab.root().join(format!("{}.log", vm(image)));
             let mut command = lab.client(
                 server,
                 &[
                     "backup",
                     "--workload",
-                    &format!("vm/{}", number(image)),
+                    &format!("vm/{}", vm(image)),
                     "--json",
                     "--quiet",
                 ],
             );
-            command.arg("--image").arg(format!("disk={}", image.display()));
+            command.arg("--image").arg(image);
             std::thread::spawn(move || {
                 let _ = fs::remove_file(&log);
                 let cost = measure::run(&mut command, &log)?;
@@ -194,7 +192,7 @@ fn ingest(lab: &Lab, server: &Server, name: &str, images: &[PathBuf]) -> Result<
 }
 
 /// Reads an image back, one chunk after the other, as the original's client does.
-fn read(lab: &Lab, server: &Server, from: &str, bytes: u64) -> Result<Read> {
+fn read(lab: &Lab, server: &Server, from: &str) -> Result<Read> {
     eprintln!("# reading from {from}");
     let before = server.processor()?;
     let log = lab.root().join("read.log");
@@ -202,13 +200,12 @@ fn read(lab: &Lab, server: &Server, from: &str, bytes: u64) -> Result<Read> {
     let mut command = Command::new(own);
     command.arg("read-from-server").args(server.words());
     let cost = measure::run(&mut command, &log)?;
+    let outcome = report(&log)?;
     let (chunks, ahead) = listing::read_ahead(server)?;
     Ok(Read {
         from: from.to_owned(),
-        bytes,
-        seconds: report(&log)?["seconds"]
-            .as_f64()
-            .unwrap_or(cost.wall.as_secs_f64()),
+        bytes: outcome["bytes"].as_u64().unwrap_or(0),
+        seconds: outcome["seconds"].as_f64().unwrap_or(cost.wall.as_secs_f64()),
         client_cpu: (cost.user + cost.system).as_secs_f64(),
         server_cpu: server.processor()?.saturating_sub(before).as_secs_f64(),
         server_peak: server.peak()?,
@@ -224,16 +221,19 @@ fn report(log: &Path) -> Result<Value> {
     serde_json::from_str(json).doing(|| format!("read {}", log.display()))
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned())
-        .unwrap_or_default()
+/// The image of a VM, in a folder that has its number.
+fn make_image(work: &Path, vm: u64, bytes: u64) -> Result<PathBuf> {
+    let folder = work.join(vm.to_string());
+    fs::create_dir(&folder).doing(|| format!("create {}", folder.display()))?;
+    let image = folder.join("disk.raw");
+    data::write_disk(&image, bytes, vm)?;
+    Ok(image)
 }
 
-/// A VM for each image: the quarters have the numbers 1 and up, the image that is backed up alone has 100.
-fn number(path: &Path) -> u64 {
-    stem(path)
-        .strip_prefix("quarter")
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(100)
+/// The VM whose image it is.
+fn vm(image: &Path) -> String {
+    let folder = image.parent().and_then(Path::file_name);
+    folder
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

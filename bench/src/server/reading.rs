@@ -36,7 +36,7 @@ pub fn client(options: &Options) -> Result<Client> {
     let secret = std::fs::read_to_string(&options.token_file).doing(|| "read the token".to_owned())?;
     let credentials =
         Credentials::new(options.address.auth_id.clone(), &secret).doing(|| "read the token".to_owned())?;
-    let trust = Trust::Fingerprint(options.fingerprint.clone());
+    let trust = Trust::Fingerprint(options.fingerprint);
     Client::over_tls(&options.address, credentials, trust, Namespace::ROOT)
         .doing(|| "make a client".to_owned())
 }
@@ -52,34 +52,35 @@ impl Options {
     }
 }
 
-/// Reads the newest snapshot's image.
+/// Reads the image of the largest snapshot.
 pub fn run(options: &Options) -> Result<Outcome> {
     let runtime = tokio::runtime::Runtime::new().doing(|| "start threads".to_owned())?;
     let client = client(options)?;
     runtime.block_on(async {
         let doing = || "read from the server".to_owned();
         let snapshots = client.snapshots(None).await.doing(doing)?;
-        let newest = snapshots
+        // The image that was backed up alone is larger than those that were backed up at once.
+        let largest = snapshots
             .as_array()
             .into_iter()
             .flatten()
-            .max_by_key(|snapshot| snapshot["backup-time"].as_i64())
+            .max_by_key(|snapshot| snapshot["size"].as_u64())
             .ok_or_else(|| Failure::new("the server has no snapshot"))?;
-        let time = newest["backup-time"]
+        let time = largest["backup-time"]
             .as_i64()
             .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         let name = SnapshotName {
             group: format!(
                 "{}/{}",
-                newest["backup-type"].as_str().unwrap_or(""),
-                newest["backup-id"].as_str().unwrap_or("")
+                largest["backup-type"].as_str().unwrap_or(""),
+                largest["backup-id"].as_str().unwrap_or("")
             )
             .parse()
             .doing(doing)?,
             backup_time: BackupTime::of(time.ok_or_else(|| Failure::new("a snapshot has no time"))?),
         };
         let session = client.reader(name, None).await.doing(doing)?;
-        let archive = session.archive("disk.img.fidx").await.doing(doing)?;
+        let archive = session.archive("disk.img").await.doing(doing)?;
         let began = Instant::now();
         let (mut at, mut bytes) = (0, 0);
         while at < archive.size() {

@@ -14,6 +14,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::index::{Index, PackState};
 use crate::retire;
 use crate::sealed::{self, Vault};
+use crate::session::{PackMemory, pack_memory};
 use crate::settings::{self, Descriptor, Settings};
 use crate::snapshot::{self, Marks, Snapshot};
 use crate::storage::{PutOptions, Storage};
@@ -66,6 +67,7 @@ pub struct Repository {
     descriptor: Descriptor,
     index: Index,
     options: OpenOptions,
+    pack_memory: Arc<PackMemory>,
 }
 
 impl Repository {
@@ -115,6 +117,7 @@ impl Repository {
             storage,
             keys,
             descriptor,
+            pack_memory: pack_memory(&options),
             options,
         })
     }
@@ -162,6 +165,10 @@ impl Repository {
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.options.clock.now()
+    }
+
+    pub(crate) fn pack_memory(&self) -> &Arc<PackMemory> {
+        &self.pack_memory
     }
 
     pub(crate) fn vault(&self) -> Vault<'_> {

@@ -14,7 +14,7 @@ use crate::config::{RepositoryConfig, ServerConfig};
 use crate::error::{Result, ServerError};
 
 /// A data pack of the server is full at this size in bytes.
-const DATA_PACK: usize = 16 << 20;
+const DATA_PACK: usize = 12 << 20;
 
 /// Opens one, as a datastore.
 pub(crate) fn datastore(config: &RepositoryConfig, server: &ServerConfig) -> Result<Arc<Datastore>> {

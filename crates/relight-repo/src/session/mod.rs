@@ -4,6 +4,7 @@
 pub(crate) mod announce;
 mod archive;
 mod encoded;
+mod memory;
 mod pipeline;
 mod pool;
 
@@ -16,7 +17,9 @@ use relight_keys::ObjectKind;
 
 pub use archive::{ArchiveWriter, IMAGE_CHUNK};
 pub use encoded::Encoded;
+pub(crate) use memory::PackMemory;
 pub use pipeline::is_zero;
+pub(crate) use pipeline::pack_memory;
 
 use crate::cdc::GearTable;
 use crate::condemned;

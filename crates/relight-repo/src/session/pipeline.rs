@@ -14,15 +14,16 @@ use crossbeam_channel::{Receiver, Sender};
 use super::announce::Pulse;
 use super::archive::Progress;
 use super::encoded::Encoded;
+use super::memory::{PackMemory, Share};
 use super::pool::Pool;
 use crate::error::{RepoError, Result};
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::index::Segment;
 use crate::index::segment::MAX_ENTRIES;
 use crate::pack::codec::Encoder;
-use crate::pack::{FinishedPack, PackBuffer, PackBuilder, PackKind};
+use crate::pack::{FinishedPack, PackBuilder, PackKind};
 use crate::read::Stored;
-use crate::repository::Repository;
+use crate::repository::{OpenOptions, Repository};
 use crate::snapshot::Figures;
 use crate::storage::PutOptions;
 use crate::tree::Root;
@@ -78,7 +79,7 @@ pub(crate) struct Pipeline {
     /// Lists (by their topmost node, or any node) whose chunks all lie in these packs.
     pub lists: Mutex<HashSet<ChunkId>>,
     pulse: Arc<Pulse>,
-    pack_buffers: Pool<PackBuffer>,
+    packs: Share,
     /// Chunks that are in a pack of this session but in no segment yet.
     under_way: [Mutex<HashSet<ChunkId>>; SHARDS],
     open: [Mutex<Vec<OpenPack>>; 2],
@@ -115,6 +116,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// The memory of packs for all sessions of a repository that is opened with these options.
+pub(crate) fn pack_memory(options: &OpenOptions) -> Arc<PackMemory> {
+    let size = options.data_pack.max(options.metadata_pack) + PACK_SPARE;
+    PackMemory::new(size, options.threads.max(1) + WRITERS + 2)
+}
+
 impl Pipeline {
     /// Starts the threads of a pipeline.
     pub fn start(
@@ -123,13 +130,9 @@ impl Pipeline {
         pulse: Arc<Pulse>,
     ) -> (Arc<Self>, Threads) {
         let count = repository.options().threads.max(1);
-        let buffer = repository
-            .options()
-            .data_pack
-            .max(repository.options().metadata_pack)
-            + PACK_SPARE;
         let (jobs, job_queue) = crossbeam_channel::bounded(count + 2);
         let (finished, pack_queue) = crossbeam_channel::bounded(1);
+        let packs = repository.pack_memory().share();
         let pipeline = Arc::new(Self {
             repository,
             buffers: Pool::new(2 * count + 4, || vec![0; CHUNK_BUFFER]),
@@ -137,7 +140,7 @@ impl Pipeline {
             used: Mutex::default(),
             lists: Mutex::default(),
             pulse,
-            pack_buffers: Pool::new(count + WRITERS + 2, move || PackBuffer::new(buffer)),
+            packs,
             under_way: Default::default(),
             open: Default::default(),
             finished: Mutex::new(Some(finished)),
@@ -332,7 +335,7 @@ impl Pipeline {
     }
 
     fn new_pack(&self, kind: PackKind) -> Result<OpenPack> {
-        let buffer = self.pack_buffers.take();
+        let buffer = self.packs.take();
         let repository = &self.repository;
         let builder = PackBuilder::new(kind, repository.id(), repository.keys().current(), buffer)?;
         let encoder = Encoder::new().map_err(RepoError::Source)?;
@@ -365,7 +368,7 @@ impl Pipeline {
     fn store(&self, pack: FinishedPack) -> Result<()> {
         let line = crate::pack::store::put(&self.repository, &pack)?;
         let (buffer, records) = pack.into_buffer();
-        self.pack_buffers.give(buffer);
+        self.packs.give(buffer);
         lock(&self.used).insert(line.id);
         let mut unindexed = lock(&self.unindexed);
         unindexed.bytes += line.size;
