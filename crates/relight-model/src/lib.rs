@@ -10,6 +10,7 @@ pub mod duration;
 pub mod objective;
 pub mod plan;
 pub mod retention;
+pub mod schedule;
 pub mod size;
 pub mod snapshot_ref;
 pub mod workload;

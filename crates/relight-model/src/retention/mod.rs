@@ -34,11 +34,13 @@
 //! A [`Plan`] also carries [`Alarm`]s, for a clock that has jumped and for an unusual share of removals; a plan with
 //! alarms is not to be executed before someone has looked at it.
 
+mod copy;
 mod period;
 mod plan;
 mod policy;
 mod within;
 
+pub use copy::to_copy;
 pub use plan::{Alarm, Candidate, Decision, GroupPlan, Guards, Judged, Plan, Reason, plan};
 pub use policy::{Policy, PolicyError, RuleKind};
 pub use within::{Within, WithinError};
