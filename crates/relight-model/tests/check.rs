@@ -57,6 +57,14 @@ fn each_contradiction_is_found_with_its_place_and_a_fix() {
     let mut wrong = Vec::new();
     for (from, to, code, at, reason, fix) in [
         (
+            "stagger = \"10 m\"",
+            "stagger = \"4 h\"",
+            Code::SpreadTooLong,
+            "schedule = \"0/6:00\"",
+            "are 4 h together, but two runs may be 6 h apart",
+            "stagger = \"90m\"",
+        ),
+        (
             "rpo-tolerance = \"5 h\"            # a",
             "# a",
             Code::RpoSchedule,

@@ -513,3 +513,19 @@ fn jobs_read_back() {
         assert!(text.parse::<JobId>().is_err(), "{text:?}");
     }
 }
+
+#[test]
+fn a_spread_longer_than_the_schedule_still_lets_everybody_run() {
+    let plan = BASE.replace("schedule = '02:00'", "schedule = 'hourly'\nstagger = '6 h'")
+        + "\n[[workload]]\nnames = ['vm/1', 'vm/2', 'vm/3', 'vm/4']\npolicy = 'daily'\n";
+    let mut server = Server::new(&plan, at("23T00:30:00"));
+    let mut started: Vec<String> = Vec::new();
+    for minute in 0..60 {
+        started.extend(server.starts(&format!("23T01:{minute:02}:00")));
+    }
+    started.sort();
+    assert_eq!(
+        started,
+        ["backup vm/1", "backup vm/2", "backup vm/3", "backup vm/4"]
+    );
+}

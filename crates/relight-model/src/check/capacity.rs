@@ -18,6 +18,7 @@ pub(super) fn run(check: &mut Check<'_>) {
     for subject in &subjects {
         outside(check, subject);
         same_minute(check, subject);
+        spread(check, subject);
     }
     for (name, window) in &check.plan.windows {
         let inside: Vec<&Subject<'_>> = subjects
@@ -82,6 +83,36 @@ fn same_minute(check: &mut Check<'_>, subject: &Subject<'_>) {
             format!("policy {}", subject.name),
             format!("{count} runs are due in the same minute, and {runs} may run at a time"),
             format!("stagger = \"{}m\"", (count * 2).min(240)),
+        );
+    }
+}
+
+/// Starts that are spread over more than the schedule leaves room for.
+fn spread(check: &mut Check<'_>, subject: &Subject<'_>) {
+    let policy = subject.policy;
+    let spread = TimeSpan(policy.stagger.0.saturating_add(policy.jitter.0));
+    if spread.0.is_zero() {
+        return;
+    }
+    let due: Vec<Timestamp> = policy
+        .schedule
+        .iter_after(check.facts.now, &check.plan.time_zone)
+        .take(2 * OPENINGS)
+        .collect();
+    let gaps = due
+        .iter()
+        .zip(due.iter().skip(1))
+        .map(|(a, b)| span(b.duration_since(*a)));
+    let Some(gap) = gaps.min() else {
+        return;
+    };
+    if spread.0 > gap.0 / 2 {
+        check.find(
+            Code::SpreadTooLong,
+            policy.schedule.at,
+            format!("policy {}", subject.name),
+            format!("stagger and jitter are {spread} together, but two runs may be {gap} apart"),
+            format!("stagger = \"{}m\"", gap.0.as_secs() / 240),
         );
     }
 }

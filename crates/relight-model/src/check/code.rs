@@ -103,6 +103,8 @@ codes! {
     NobodyTold = "RL122", Warning;
     /// A policy holds for nothing.
     UnusedPolicy = "RL123", Advice;
+    /// Starts are spread over longer than the schedule leaves between two times.
+    SpreadTooLong = "RL124", Warning;
 }
 
 impl fmt::Display for Code {

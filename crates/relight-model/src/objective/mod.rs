@@ -3,7 +3,11 @@
 //! A verdict is never entered by hand. What was not measured has the verdict [`Verdict::NotMeasured`], and never
 //! counts as met.
 
+pub mod exercise;
 pub mod forecast;
+mod judgement;
+
+pub use judgement::{Judgement, Recoverable, judge_rpo, judge_rto};
 
 use std::fmt;
 

@@ -154,3 +154,21 @@ names!(
         Admin = "admin",
     }
 );
+
+impl PickRule {
+    /// The recovery point that a drill restores, of those from which it may choose, in any order. `lot` decides where
+    /// chance does: the same number gives the same point, so that a drill can be repeated.
+    pub fn pick<T: Ord + Copy>(self, points: impl IntoIterator<Item = T>, lot: u64) -> Option<T> {
+        let mut points: Vec<T> = points.into_iter().collect();
+        points.sort_unstable();
+        match self {
+            Self::Latest => points.last().copied(),
+            Self::Oldest => points.first().copied(),
+            Self::Random => {
+                let count = u64::try_from(points.len()).ok().filter(|&count| count > 0)?;
+                let at = usize::try_from(lot % count).ok()?;
+                points.get(at).copied()
+            }
+        }
+    }
+}

@@ -183,7 +183,7 @@ impl<'s> Making<'s> {
         let Some(due) = latest else {
             return;
         };
-        self.due(job, state, due, past);
+        self.due(job, state, due, after, past);
     }
 
     fn skip(&mut self, job: &Job, state: &mut State, due: Timestamp, reason: SkipReason, before: Timestamp) {
@@ -223,9 +223,18 @@ impl<'s> Making<'s> {
         });
     }
 
-    fn due(&mut self, job: &'s Job, state: &mut State, due: Timestamp, past: Option<Past>) {
+    fn due(
+        &mut self,
+        job: &'s Job,
+        state: &mut State,
+        due: Timestamp,
+        after: Option<Timestamp>,
+        past: Option<Past>,
+    ) {
         let now = self.now;
-        let begins = due.checked_add(job.delay(due)).unwrap_or(due);
+        // Never so late that the next time would come first, again and again.
+        let half = after.map_or(SignedDuration::MAX, |after| after.duration_since(due) / 2);
+        let begins = due.checked_add(job.delay(due).min(half)).unwrap_or(due);
         if begins > now {
             self.wait(job, due, WaitReason::Staggered { until: begins });
             return;
