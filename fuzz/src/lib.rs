@@ -1,6 +1,8 @@
 //! What the fuzz targets share: keys that are always the same, and an allocator that stops at what no parser should ask
 //! for, however large the lengths in its input.
 
+pub mod known;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use relight_keys::{Entropy, EntropyError, KeySet, RepositoryId};

@@ -2,7 +2,9 @@
 //! kinds made here. To be run again when a format grows; what fuzzing added to the corpus stays.
 
 mod archives;
+mod pbs;
 mod repository;
+mod requests;
 mod words;
 
 use std::path::Path;
@@ -16,6 +18,8 @@ fn main() -> std::io::Result<()> {
     let mut seeds: Vec<Seed> = Vec::new();
     seeds.extend(archives::seeds(&crates)?);
     seeds.extend(repository::seeds(&crates)?);
+    seeds.extend(pbs::seeds(&crates)?);
+    seeds.extend(requests::seeds());
     seeds.extend(words::seeds());
     for (target, name, bytes) in &seeds {
         let folder = root.join("corpus").join(target);

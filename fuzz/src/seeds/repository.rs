@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use relight_fuzz::{REPOSITORY, entropy, keys};
-use relight_keys::{KeyFile, ObjectKind, RecoveryKey, create, open_object, seal_object};
+use relight_keys::{KeyFile, ObjectKind, RecoveryKey, create, open_object, seal_object_with};
 use relight_repo::index::file::IndexFile;
 use relight_repo::index::{PackLine, Segment};
 use relight_repo::pack::format::{Header, Trailer, encode_toc};
@@ -104,7 +104,8 @@ fn keyrings(crates: &Path) -> io::Result<Vec<Seed>> {
     seeds.push(("keyring", "own".into(), ring.bytes().to_vec()));
     seeds.push(("keyring", "name".into(), ring.name().to_string().into_bytes()));
     seeds.push(("keyring", "body".into(), relight_keys::fuzzing::body_of(&keys())));
-    let sealed = seal_object(
+    let sealed = seal_object_with(
+        &mut entropy(),
         keys().current(),
         REPOSITORY,
         ObjectKind::SNAPSHOT,

@@ -391,6 +391,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_come_back_as_they_were() {
+        let mut manifest = manifest();
+        let long = "0.".to_string() + &"2".repeat(70);
+        for text in ["0.1", "1e300", "123456789012345680", &"2".repeat(105), &long] {
+            let number: Value = serde_json::from_str(text).unwrap();
+            manifest.unprotected.insert(text.into(), number);
+        }
+        assert_eq!(Manifest::parse(manifest.to_text().as_bytes()).unwrap(), manifest);
+    }
+
+    #[test]
     fn hostile_manifests_are_refused() {
         let text = manifest().to_text();
         for (from, to) in [
