@@ -27,6 +27,7 @@ pub struct Listening {
 /// Something cannot be opened, or an address not be listened on.
 pub fn serve(config: Config, ready: impl FnOnce(&Listening)) -> Result<()> {
     let system = |what: &'static str| move |error| ServerError::System(format!("{what}: {error}"));
+    limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("relight")
@@ -75,3 +76,17 @@ pub fn serve(config: Config, ready: impl FnOnce(&Listening)) -> Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
+
+/// Keeps the process small: glibc gives up to eight heaps a processor to the threads, and each of them keeps the chunk
+/// buffers that were freed in it. Requests here are few and large, so that threads hardly ever wait for each other in one of a
+/// few (mallopt(3), M_ARENA_MAX). Whoever sets `MALLOC_ARENA_MAX` decides otherwise.
+fn limit_arenas() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        // SAFETY: it takes two numbers and changes nothing but the allocator's settings.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, MOST_ARENAS) };
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MOST_ARENAS: libc::c_int = 4;
