@@ -289,6 +289,20 @@ fn an_event_of_every_hour_keeps_its_distance_when_clocks_change() {
 }
 
 #[test]
+fn the_far_future_is_found_at_once() {
+    let began = std::time::Instant::now();
+    assert_eq!(
+        next("9000-7-1 *:00", "2026-11-23T05:00:00Z", 1, &berlin()),
+        ["Tue 9000-07-01 00:00:00 +02:00"]
+    );
+    assert_eq!(
+        next("9000-7-1 02:00", "2026-11-23T05:00:00Z", 1, &berlin()).len(),
+        1
+    );
+    assert!(began.elapsed().as_secs() < 1);
+}
+
+#[test]
 fn zones_with_odd_changes_work() {
     // Clocks in Lord Howe change by half an hour; Samoa left out a whole day; Beirut skips midnight.
     let lord_howe = TimeZone::get("Australia/Lord_Howe").unwrap();

@@ -2,7 +2,7 @@
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::{EVERY_DAY, Event};
 
@@ -42,13 +42,23 @@ fn instant(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     }
 }
 
+/// No change of clocks moves them by more.
+const NEAR: SignedDuration = SignedDuration::from_hours(48);
+
 /// For events of every hour: the civil time is followed as clocks show it, from one change of clocks to the next.
 fn by_elapsed_time(event: &Event, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let mut civil = later_than(event, zone.to_datetime(after))?;
     let mut offset = zone.to_offset(after);
     let mut since = after;
     loop {
-        let candidate = offset.to_timestamp(civil).ok()?;
+        let mut candidate = offset.to_timestamp(civil).ok()?;
+        // Up to there no change of clocks matters, since no civil time of the event lies before.
+        if let Ok(near) = candidate.checked_sub(NEAR)
+            && near > since
+        {
+            (since, offset) = (near, zone.to_offset(near));
+            candidate = offset.to_timestamp(civil).ok()?;
+        }
         let change = zone.following(since).next();
         let Some(change) = change.filter(|change| change.timestamp() <= candidate) else {
             return Some(candidate);

@@ -178,7 +178,7 @@ fn load(check: &mut Check<'_>, name: &str, window: &Window, subjects: &[&Subject
     }
     if let Some((missing, _, reason)) = worst {
         let longer = window.length.value.0.saturating_add(missing);
-        let hours = TimeSpan::from_secs(longer.as_secs().div_ceil(3_600) * 3_600);
+        let hours = TimeSpan::from_secs(longer.as_secs().div_ceil(3_600).saturating_mul(3_600));
         check.find(
             Code::WindowTooSmall,
             window.length.at,

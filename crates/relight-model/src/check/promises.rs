@@ -34,7 +34,7 @@ fn rounded_up(span: TimeSpan) -> TimeSpan {
             .as_secs()
             .saturating_add(u64::from(span.0.subsec_nanos() > 0))
             .div_ceil(300)
-            * 300,
+            .saturating_mul(300),
     )
 }
 

@@ -345,7 +345,6 @@ impl Lab {
     }
 
     fn run(&mut self, end: Timestamp) {
-        let mut last_hour = 0;
         let mut wrong_before = false;
         while self.now < end {
             let wrong = self.present().any(|what| matches!(what, What::ClockWrong(_)));
@@ -353,14 +352,12 @@ impl Lab {
                 self.kill(true);
             }
             wrong_before = wrong;
-            let hour = self.now.as_second() / 3_600;
             let doubtful = self
                 .present()
                 .any(|what| matches!(what, What::ClockSet(_) | What::ClockWrong(_)));
-            if hour != last_hour && !doubtful && chance(&format!("kill {hour}"), 1) {
-                self.kill(chance(&format!("boot {hour}"), 30));
+            if !doubtful && chance(&format!("kill {}", self.now), 1) {
+                self.kill(chance(&format!("boot {}", self.now), 30));
             }
-            last_hour = hour;
             let over: Vec<JobId> = self
                 .until
                 .iter()
@@ -412,7 +409,17 @@ fn a_year_of_the_labs_plan_keeps_its_promises() {
     let (from, end) = (at("2025-12-31 12:00"), at("2027-01-03 12:00"));
     let mut lab = Lab::new(from);
     lab.run(end);
-    println!("{} runs, {} forgets", lab.seen.len(), lab.forgets);
+    let of = |outcome| lab.seen.iter().filter(|seen| seen.outcome == outcome).count();
+    println!(
+        "{} runs, {} failed, {} killed; {} times forgotten",
+        lab.seen.len(),
+        of(Outcome::Failed),
+        of(Outcome::Interrupted),
+        lab.forgets
+    );
+
+    let killed = of(Outcome::Interrupted);
+    assert!(killed > 100, "only {killed} runs were killed");
 
     // No conflict.
     oracle::no_conflict(LAB, &lab.seen);
