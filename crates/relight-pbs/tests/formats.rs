@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use relight_pbs::formats::blob::{self, Blob, BlobKind, ChunkDecoder, MAX_BLOB, MAX_CHUNK};
 use relight_pbs::formats::catalog::{CatalogReader, CatalogWriter, EntryKind};
-use relight_pbs::formats::crypt::{CryptKey, KeyFile};
+use relight_pbs::formats::crypt::{CryptKey, KeyFile, master};
 use relight_pbs::formats::ids::{FileKind, FileName, SnapshotName};
 use relight_pbs::formats::index::{DynamicIndex, FixedIndex};
 use relight_pbs::formats::manifest::{CryptMode, Manifest};
@@ -22,6 +22,43 @@ fn key(name: &str, password: Option<&str>) -> CryptKey {
     let file = KeyFile::parse(&read(format!("keys/{name}"))).unwrap();
     let password = password.map(|text| Zeroizing::new(text.as_bytes().to_vec()));
     CryptKey::new(&file.unlock(|| password).unwrap()).unwrap()
+}
+
+#[test]
+fn a_master_key_gives_the_key_of_a_client_back() {
+    let folder = snapshots()
+        .into_iter()
+        .find(|folder| folder.ends_with("host/enc") || folder.parent().unwrap().ends_with("host/enc"));
+    let sealed = std::fs::read(folder.unwrap().join("rsa-encrypted.key.blob")).unwrap();
+    let sealed = Blob::parse(&sealed).unwrap().decode(MAX_BLOB).unwrap();
+    let private = read("keys/master-private.pem");
+    let file = master::open(&sealed, &private).unwrap();
+    let wanted = key("key-scrypt.json", Some("fixture-password")).fingerprint();
+    assert_eq!(
+        CryptKey::new(&file.unlock(|| None).unwrap())
+            .unwrap()
+            .fingerprint(),
+        wanted
+    );
+    // The other way round, and with what is no such key.
+    let public = read("keys/master-public.pem");
+    let again = master::seal(&file, &public).unwrap();
+    assert_ne!(again, sealed);
+    assert_eq!(*master::open(&again, &private).unwrap().encode(), *file.encode());
+    let mut damaged = again.clone();
+    damaged[7] ^= 1;
+    assert!(master::open(&damaged, &private).is_err() && master::open(&again[1..], &private).is_err());
+    let protected =
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    for wrong in [
+        &public[..],
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\n!\n",
+        protected.as_bytes(),
+    ] {
+        assert!(master::open(&sealed, wrong).is_err());
+    }
+    assert!(master::seal(&file, &private).is_err());
 }
 
 /// All snapshots: their folders.

@@ -6,7 +6,7 @@ mod state;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -185,38 +185,13 @@ pub fn restore(
     done: &AtomicU64,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).read(true).mode(0o600);
-    if target == Target::NewFile {
-        options.create_new(true);
-    }
-    let file = DirectFile::new(options.open(path).map_err(failed("open", path))?);
-    let size = archive.root.size;
-    if target == Target::NewFile {
-        file.file().set_len(size).map_err(failed("make room in", path))?;
-    } else {
-        let there = size_of(file.file()).map_err(failed("find the size of", path))?;
-        if there < size {
-            return Err(WorkloadError::Refused(format!(
-                "{} has {there} bytes, but the image needs {size}: enlarge it or choose another",
-                path.display()
-            )));
-        }
-    }
+    let file = ImageFile::open(path, archive.root.size, target, after)?;
     let write = |piece: relight_repo::tree::Piece, content: Scan<'_>| {
-        let written = match content {
-            // What a client encrypted has zeros that the repository does not know.
-            Scan::Data(bytes) if target == Target::NewFile && is_zero(bytes) => Ok(()),
-            Scan::Data(bytes) => file.write_all_at(bytes, piece.offset).and_then(|()| {
-                if after.check {
-                    compare(&file, bytes, piece.offset)
-                } else {
-                    Ok(())
-                }
-            }),
-            Scan::Zeros if target == Target::NewFile => Ok(()),
-            Scan::Zeros => zero(file.file(), piece.offset, piece.length),
+        let content = match content {
+            Scan::Data(bytes) => Some(bytes),
+            Scan::Zeros => None,
         };
+        let written = file.put(piece.offset, piece.length, content);
         done.fetch_add(piece.length, Ordering::Relaxed);
         written.map_err(|source| {
             RepoError::Source(io::Error::new(
@@ -233,10 +208,70 @@ pub fn restore(
         }
         return Err(error.into());
     }
-    if after.sync {
-        file.file().sync_all().map_err(failed("write", path))?;
+    file.finish()
+}
+
+/// An image that is being restored, in any order and by several threads.
+pub struct ImageFile {
+    file: DirectFile,
+    path: PathBuf,
+    target: Target,
+    after: After,
+}
+
+impl ImageFile {
+    /// Makes or opens the file or device, which must have room for `size` bytes.
+    pub fn open(path: &Path, size: u64, target: Target, after: After) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).read(true).mode(0o600);
+        if target == Target::NewFile {
+            options.create_new(true);
+        }
+        let file = DirectFile::new(options.open(path).map_err(failed("open", path))?);
+        if target == Target::NewFile {
+            file.file().set_len(size).map_err(failed("make room in", path))?;
+        } else {
+            let there = size_of(file.file()).map_err(failed("find the size of", path))?;
+            if there < size {
+                return Err(WorkloadError::Refused(format!(
+                    "{} has {there} bytes, but the image needs {size}: enlarge it or choose another",
+                    path.display()
+                )));
+            }
+        }
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            target,
+            after,
+        })
     }
-    Ok(())
+
+    /// Writes `length` bytes at `offset`; without content they are zeros.
+    pub fn put(&self, offset: u64, length: u64, content: Option<&[u8]>) -> io::Result<()> {
+        let is_new = self.target == Target::NewFile;
+        match content {
+            // What a client encrypted has zeros that the repository does not know.
+            Some(bytes) if is_new && is_zero(bytes) => Ok(()),
+            Some(bytes) => {
+                self.file.write_all_at(bytes, offset)?;
+                if self.after.check {
+                    compare(&self.file, bytes, offset)?;
+                }
+                Ok(())
+            }
+            None if is_new => Ok(()),
+            None => zero(self.file.file(), offset, length),
+        }
+    }
+
+    /// Ends it; with [`After::sync`] it is on disk then.
+    pub fn finish(self) -> Result<()> {
+        if self.after.sync {
+            self.file.file().sync_all().map_err(failed("write", &self.path))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads back what was written.

@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 use crate::credentials;
 use crate::failure::{Failure, Result};
 
+/// The key of a client, encrypted with a public key.
+pub const SEALED_KEY: &str = "rsa-encrypted.key.blob";
 /// Ending of small files.
 pub const BLOB: &str = ".blob";
 /// No file with a secret is longer, in bytes.
@@ -44,15 +46,15 @@ pub struct ClientKeyOptions {
 impl ClientKeyOptions {
     /// The key, if one is given.
     pub fn key(&self) -> Result<Option<Arc<CryptKey>>> {
+        self.bytes()?.as_deref().map(crypt_key).transpose()
+    }
+
+    /// The same as its bytes.
+    pub fn bytes(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
         let Some(path) = &self.client_key else {
             return Ok(None);
         };
-        let refused =
-            |error: &dyn std::fmt::Display| Failure::Usage(format!("client key {}: {error}", path.display()));
-        let key = unlock(path, self.client_key_password_file.as_deref())?;
-        Ok(Some(Arc::new(
-            CryptKey::new(&key).map_err(|error| refused(&error))?,
-        )))
+        unlock(path, self.client_key_password_file.as_deref()).map(Some)
     }
 
     /// What reads these snapshots. Those that a client encrypted need its key; with a key they must be what its owner saved.
@@ -63,6 +65,12 @@ impl ClientKeyOptions {
     ) -> Result<Arc<ChunkReader>> {
         checked_reader(repository, snapshots, self.key()?)
     }
+}
+
+/// A key to work with.
+pub fn crypt_key(key: &[u8; 32]) -> Result<Arc<CryptKey>> {
+    let key = CryptKey::new(key).map_err(|error| Failure::Usage(format!("client key: {error}")))?;
+    Ok(Arc::new(key))
 }
 
 /// The same with the key at hand.

@@ -141,6 +141,18 @@ pub fn client_key_password() -> Option<Zeroizing<String>> {
     typed("Password of the client key: ", "there is no terminal").ok()
 }
 
+/// A new password for a client's key file, typed twice.
+pub fn new_client_key_password() -> Result<Zeroizing<String>> {
+    let missing = "there is no terminal to ask for a password: name a file with --new-password-file, or say --no-password";
+    let first = typed("New password of the client key: ", missing)?;
+    if *typed("Again: ", missing)? != *first {
+        return Err(Failure::Usage(
+            "the two passwords differ; nothing was changed".into(),
+        ));
+    }
+    Ok(first)
+}
+
 /// Reads a line from the terminal without showing it; `missing` says what to do without one.
 fn typed(question: &str, missing: &str) -> Result<Zeroizing<String>> {
     let stdin = std::io::stdin();

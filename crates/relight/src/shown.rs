@@ -87,7 +87,11 @@ pub struct Shown {
 impl Shown {
     /// An entry of a tree.
     pub fn entry(tree: &TreeView, node: &Node, path: Vec<u8>) -> Result<Self> {
-        let found = tree.resolved(node)?;
+        Self::of(node, &tree.resolved(node)?, path)
+    }
+
+    /// An entry of any tree; `found` is what it points at, of a hard link, or else the entry itself.
+    pub fn of(node: &Node, found: &Node, path: Vec<u8>) -> Result<Self> {
         let metadata = found.metadata().map_err(relight_workloads::WorkloadError::from)?;
         let mut shown = Self {
             path: PathText::new(path),
@@ -114,10 +118,15 @@ impl Shown {
 
     /// An image or a stream.
     pub fn archive(archive: &Archive) -> Self {
+        Self::whole(&archive.name, kind_of(archive), archive.root.size)
+    }
+
+    /// The same by its name, kind and size in bytes.
+    pub fn whole(name: &str, kind: Kind, size: u64) -> Self {
         Self {
-            path: PathText::new(archive.name.clone().into_bytes()),
-            kind: kind_of(archive),
-            size: Some(archive.root.size),
+            path: PathText::new(name.as_bytes().to_vec()),
+            kind,
+            size: Some(size),
             mode: None,
             uid: None,
             gid: None,

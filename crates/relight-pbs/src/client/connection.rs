@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -17,8 +19,9 @@ use super::{
     BackupOptions, BackupSession, ClientError, Credentials, ReaderSession, Result, ServerAddress,
     TlsTransport, Trust,
 };
+use crate::formats::blob;
 use crate::formats::crypt::CryptKey;
-use crate::formats::ids::{Namespace, SnapshotName};
+use crate::formats::ids::{FileName, Namespace, SnapshotName};
 use crate::service::{backup, reader};
 
 /// After this time a ticket is renewed; it is good for two hours.
@@ -107,6 +110,41 @@ impl Client {
         }
         let path = format!("/admin/datastore/{}/snapshots", self.options.datastore);
         self.rest(Method::GET, &path, &Value::Object(parameters)).await
+    }
+
+    /// Leaves a log with a snapshot, once. With a key it is encrypted.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, also if there is a log already; otherwise what went wrong on the
+    /// way.
+    pub async fn upload_log(
+        &self,
+        snapshot: &SnapshotName,
+        text: &[u8],
+        key: Option<&CryptKey>,
+    ) -> Result<()> {
+        let encoded = match key {
+            Some(key) => blob::encrypt(text, key, true),
+            None => blob::encode(text, true),
+        };
+        let encoded = encoded.map_err(|source| ClientError::Blob {
+            file: FileName::CLIENT_LOG.to_string(),
+            source,
+        })?;
+        let SnapshotName { group, backup_time } = snapshot;
+        let namespace = &self.options.namespace;
+        let parameters = [
+            ("backup-id", group.backup_id.to_string()),
+            ("backup-time", backup_time.seconds().to_string()),
+            ("backup-type", group.backup_type.to_string()),
+        ];
+        let ns = (!namespace.is_root()).then(|| ("ns", namespace.as_str().to_string()));
+        let query = rest::query(parameters.into_iter().chain(ns));
+        let path = format!("/admin/datastore/{}/upload-backup-log", self.options.datastore);
+        let authority = self.options.transport.authority();
+        let mut request = rest::upload(&authority, &format!("{path}?{query}"), encoded.into())?;
+        self.shown().await?.add(&mut request);
+        self.answer(request, &path).await.map(drop)
     }
 
     /// Begins to write a snapshot. With a key everything is encrypted.
@@ -241,6 +279,10 @@ impl Client {
         if let Some(shown) = shown {
             shown.add(&mut request);
         }
+        self.answer(request, path).await
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>, path: &str) -> Result<Value> {
         let mut kept = self.idle.lock().await.take();
         if let Some(plain) = &mut kept
             && !plain.is_open().await

@@ -10,6 +10,7 @@ mod credentials;
 mod error;
 mod reader;
 mod rest;
+mod source;
 mod tls;
 mod tree;
 mod wire;
@@ -20,8 +21,9 @@ pub use connection::{Client, ClientOptions};
 pub use credentials::Credentials;
 pub use error::ClientError;
 pub use reader::{Content, Piece, Pieces, ReaderArchive, ReaderSession};
+pub use source::{RemoteArchive, RemoteStream, RemoteTree, client_error};
 pub use tls::{TlsTransport, Trust};
-pub use tree::TreeSink;
+pub use tree::{PreviousTree, TreeSink, saved_from};
 pub use wire::{BoxIo, Connecting, Io, Transport};
 
 /// What calls of the client give.

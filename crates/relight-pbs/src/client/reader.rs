@@ -17,6 +17,8 @@ use crate::formats::ids::{FileKind, FileName, SnapshotName};
 use crate::formats::index::{Digest, DynamicIndex, FIXED_CHUNK, FixedIndex};
 use crate::formats::manifest::{CryptMode, MAX as MAX_MANIFEST, Manifest, ManifestFile};
 
+/// The key of the client, encrypted with a public key.
+const SEALED_KEY: &str = "rsa-encrypted.key.blob";
 /// Chunks that are asked for at once at most.
 const AT_ONCE: usize = 16;
 /// Bytes of content that are under way at most, beyond one chunk.
@@ -174,7 +176,9 @@ impl ReaderSession {
             .manifest
             .file(name)
             .ok_or_else(|| ClientError::NoFile(name.to_string()))?;
-        if file.crypt_mode == CryptMode::Encrypt && self.shared.key.is_none() {
+        // Said to be encrypted like all else, but for the owner of the master key.
+        let needs_key = file.crypt_mode == CryptMode::Encrypt && name != SEALED_KEY;
+        if needs_key && self.shared.key.is_none() {
             let wanted = self.manifest.key_fingerprint();
             return Err(ClientError::OtherKey {
                 wanted: wanted.map_or_else(|| "that it does not name".into(), |wanted| wanted.short()),
@@ -263,6 +267,23 @@ impl ReaderArchive {
             at += 1;
         }
         Ok(bytes)
+    }
+
+    /// The chunk in which the byte at `offset` lies; none beyond the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Mismatch`] or [`ClientError::Blob`] if it is damaged; otherwise what went wrong on the way.
+    pub async fn piece(&self, offset: u64) -> Result<Option<Piece>> {
+        let number = self.chunks.partition_point(|(end, _)| *end <= offset);
+        let Some((begin, length)) = self.place(number) else {
+            return Ok(None);
+        };
+        let digest = self.chunks[number].1;
+        let content = fetch(self.shared.clone(), self.encrypted, digest, length).await?;
+        Ok(Some(Piece {
+            offset: begin,
+            content,
+        }))
     }
 
     /// Where a chunk begins, and its length.

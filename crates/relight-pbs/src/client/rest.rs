@@ -24,6 +24,7 @@ const MAX_ANSWER: usize = 64 << 20;
 const CSRF: HeaderName = HeaderName::from_static("csrfpreventiontoken");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("relight/", env!("CARGO_PKG_VERSION")));
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What shows who asks.
@@ -138,6 +139,14 @@ pub(super) fn request(
     headers.insert(HOST, host);
     headers.insert(USER_AGENT, AGENT);
     headers.insert(CONTENT_TYPE, content);
+    Ok(request)
+}
+
+/// A request of the REST interface whose body is a file.
+pub(super) fn upload(authority: &str, target: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    let mut request = request(authority, Method::POST, target, &Value::Null)?;
+    *request.body_mut() = Full::new(body);
+    request.headers_mut().insert(CONTENT_TYPE, OCTETS);
     Ok(request)
 }
 

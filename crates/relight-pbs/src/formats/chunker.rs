@@ -16,7 +16,7 @@ const TABLE: [u8; 32] = *b"relight protocol client chunks 1";
 pub struct StreamChunker {
     table: GearTable,
     cutter: Cutter,
-    most: usize,
+    sizes: Sizes,
 }
 
 impl StreamChunker {
@@ -37,13 +37,18 @@ impl StreamChunker {
         Self {
             table: GearTable::new(&TABLE),
             cutter: Cutter::new(sizes),
-            most: sizes.most,
+            sizes,
         }
     }
 
     /// The longest chunk in bytes.
     pub fn most(&self) -> usize {
-        self.most
+        self.sizes.most
+    }
+
+    /// The current chunk was ended elsewhere: what comes next begins a new one.
+    pub fn restart(&mut self) {
+        self.cutter = Cutter::new(self.sizes);
     }
 
     /// Looks at all bytes of the current chunk so far, of which only new ones cost time. Gives its length if it ends

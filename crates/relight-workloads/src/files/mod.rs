@@ -22,6 +22,7 @@ use std::path::Path;
 pub use capture::{Saved, TreeReport, TreeSource, back_up};
 pub use content::{RandomArchive, archive_read, open_archive};
 pub use drill::{DrillReport, drill};
+pub use padding::is_padded_list;
 pub use ranges::payload_ranges;
 pub use restore::{TreeArchive, restore};
 pub use trees::{Tree, is_kept_index, trees};

@@ -26,26 +26,44 @@ const SAMPLE: u8 = 16;
 /// Whether the payload `root`, whose files have `live` bytes, is better written anew. What cannot be read counts as
 /// padded: then every file is read.
 pub(super) fn is_padded(reader: &ChunkReader, root: Root, live: u64) -> bool {
-    if root.size <= FROM || root.size / STORED <= live {
+    if !may_be_padded(root.size, live) {
         return false;
     }
-    root.size / LISTED > live || distinct(reader, root).is_none_or(|bytes| bytes / STORED > live)
+    let Ok(pieces) = TreeReader::new(reader, root, 0) else {
+        return true;
+    };
+    let mut unread = false;
+    let pieces = pieces.map_while(|piece| piece.inspect_err(|_| unread = true).ok());
+    let chunks = pieces
+        .filter(|piece| piece.id != ChunkId::ZEROS)
+        .map(|piece| (piece.id.0, piece.length));
+    let padded = is_padded_list(root.size, live, chunks);
+    padded || unread
+}
+
+/// The same of a payload of `size` bytes that consists of these chunks.
+pub fn is_padded_list(size: u64, live: u64, chunks: impl Iterator<Item = ([u8; 32], u64)>) -> bool {
+    may_be_padded(size, live)
+        && (size / LISTED > live || distinct(size, chunks).is_none_or(|bytes| bytes / STORED > live))
+}
+
+fn may_be_padded(size: u64, live: u64) -> bool {
+    size > FROM && size / STORED > live
 }
 
 /// Bytes of the distinct chunks of a payload.
-fn distinct(reader: &ChunkReader, root: Root) -> Option<u64> {
-    let sample = if root.size > SAMPLED_FROM { SAMPLE } else { 1 };
+fn distinct(size: u64, chunks: impl Iterator<Item = ([u8; 32], u64)>) -> Option<u64> {
+    let sample = if size > SAMPLED_FROM { SAMPLE } else { 1 };
     let mut seen = HashSet::new();
     let mut bytes = 0u64;
-    for piece in TreeReader::new(reader, root, 0).ok()? {
-        let piece = piece.ok()?;
-        let [first, rest @ ..] = piece.id.0;
-        if piece.id == ChunkId::ZEROS || first % sample != 0 {
+    for (id, length) in chunks {
+        let [first, rest @ ..] = id;
+        if first % sample != 0 {
             continue;
         }
         // Half of the identity tells chunks apart well enough for this, at half the memory.
         if seen.insert(u64::from_le_bytes(*rest.first_chunk()?)) {
-            bytes += piece.length;
+            bytes = bytes.checked_add(length)?;
         }
     }
     bytes.checked_mul(u64::from(sample))

@@ -61,7 +61,7 @@ pub struct Options {
     #[arg(long)]
     full: bool,
     #[command(flatten)]
-    server: Box<server::ServerOptions>,
+    server: Box<server::SaveOptions>,
 }
 
 /// What a backup did.
@@ -100,7 +100,7 @@ pub struct Report {
 /// Saves it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let plan = plan(options)?;
-    let report = match &options.server.server {
+    let report = match &options.server.access.server {
         Some(address) => server::save(global, address, &options.server, &plan)?,
         None => save(global, &global.open()?, &plan)?,
     };

@@ -1,5 +1,6 @@
 //! `relight key`: who can open a repository.
 
+mod client;
 mod recovery;
 mod retire;
 mod rewrite;
@@ -41,6 +42,9 @@ pub enum Command {
     Uses,
     /// Drop old data keys that nothing is sealed under any more
     Retire(retire::Options),
+    /// Manage keys by which clients encrypt what they send to a server
+    #[command(subcommand)]
+    Client(client::Command),
 }
 
 /// Options of `key add`.
@@ -89,6 +93,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Rewrite(options) => rewrite::run(global, options),
         Command::Uses => rewrite::uses(global),
         Command::Retire(options) => retire::run(global, options),
+        Command::Client(command) => client::run(global, command),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `relight ls`: lists what is in a snapshot.
 
+mod server;
+
 use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +16,7 @@ use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::rows::Rows;
+use crate::server_access::ServerOptions;
 use crate::shown::{Shown, bytes};
 use crate::{cancel, target};
 
@@ -32,6 +35,18 @@ pub struct Options {
     recursive: bool,
     #[command(flatten)]
     client_key: ClientKeyOptions,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+impl Options {
+    fn line(&self, shown: &Shown) -> String {
+        if self.long {
+            shown.long_line()
+        } else {
+            shown.path.printable()
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -44,6 +59,9 @@ struct Nothing {}
 
 /// Lists it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    if let Some(address) = &options.server.server {
+        return server::run(global, options, address);
+    }
     let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let head = Head {
@@ -60,14 +78,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         if cancelled.load(Ordering::Relaxed) {
             return Err(RepoError::Cancelled.into());
         }
-        let line = |shown: &Shown| {
-            if options.long {
-                shown.long_line()
-            } else {
-                shown.path.printable()
-            }
-        };
-        rows.row(&shown, line);
+        rows.row(&shown, |shown: &Shown| options.line(shown));
         Ok(!rows.is_closed())
     })?;
     rows.end(&Nothing {}, |_| String::new());

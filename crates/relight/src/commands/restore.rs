@@ -1,5 +1,8 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
+mod report;
+mod server;
+
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,29 +11,28 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use relight_model::duration::TimeSpan;
-use relight_model::size::{ByteSize, Rate};
 use relight_pbs::formats::crypt::CryptKey;
-use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, RestoreReport, Selection};
+use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, Selection};
 use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::{Archive, Snapshot};
 use relight_repo::thaw::Needed;
 use relight_workloads::files::{self, Tree};
 use relight_workloads::image;
-use serde::Serialize;
 
 use crate::client_key::{self, BLOB, ClientKeyOptions};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
+use crate::server_access::ServerOptions;
 use crate::target::{self, Target};
 use crate::thaw::{self, ThawOptions};
 use crate::{cancel, output};
+use report::{Report, words};
 
 /// Options of `restore`.
 #[derive(Debug, Args)]
@@ -61,6 +63,8 @@ pub struct Options {
     #[command(flatten)]
     client_key: ClientKeyOptions,
     #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
     thaw: ThawOptions,
 }
 
@@ -88,39 +92,11 @@ impl Conflict {
     }
 }
 
-/// What a restore did.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// The snapshot.
-    pub snapshot: String,
-    /// Where to.
-    pub target: String,
-    /// Regular files written.
-    pub files: u64,
-    /// Directories made.
-    pub directories: u64,
-    /// Bytes of content written, holes included.
-    pub bytes: u64,
-    /// Files that were complete already.
-    pub complete: u64,
-    /// Files left out because something exists under their name.
-    pub skipped: u64,
-    /// Files that took the place of something else.
-    pub replaced: u64,
-    /// Files under another name: the one they have in the snapshot, the new one.
-    pub renamed: Vec<(String, String)>,
-    /// Files read back and found as written.
-    pub verified: u64,
-    /// What is not restored as it was saved.
-    pub problems: Vec<String>,
-    /// How many such there are, also those that are not named.
-    pub problem_count: u64,
-    /// Seconds it took.
-    pub seconds: f64,
-}
-
 /// Brings it back.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    if let Some(address) = &options.server.server {
+        return server::run(global, options, address);
+    }
     let repository = global.open_to_read()?;
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let key = options.client_key.key()?;
@@ -142,12 +118,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let report = match (&options.onto, &options.to) {
         (Some(device), _) => onto(global, options, &reader, &snapshot, &wanted, device)?,
         (None, Some(directory)) => {
-            let choice = Choice {
-                conflict: options.conflict.policy(),
-                resume: !options.no_resume,
-                verify: !options.no_verify,
-                sync: options.sync,
-            };
+            let choice = options.choice();
             let source = Source {
                 reader: &reader,
                 snapshot: &snapshot,
@@ -158,11 +129,18 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
     };
     output::result(global, &report, words);
-    Ok(if report.problem_count == 0 {
-        Exit::Done
-    } else {
-        Exit::Incomplete
-    })
+    Ok(report.exit())
+}
+
+impl Options {
+    fn choice(&self) -> Choice {
+        Choice {
+            conflict: self.conflict.policy(),
+            resume: !self.no_resume,
+            verify: !self.no_verify,
+            sync: self.sync,
+        }
+    }
 }
 
 /// Parts of one tree, or a whole archive.
@@ -267,7 +245,7 @@ fn restore(
                 };
                 let target = directory.join(tree.name);
                 let restored = files::restore(reader, tree, &target, &options, &progress, &cancelled)?;
-                report.add(tree, &restored);
+                report.add(tree.name, &restored);
             }
             Wanted::Whole(archive) => {
                 whole(source, archive, directory, choice, &done, &mut report)?;
@@ -324,34 +302,9 @@ fn whole(
         Some(_) => archive.name.strip_suffix(BLOB).unwrap_or(&archive.name),
         None => &archive.name,
     };
-    let mut name = original.to_string();
-    let taken = |name: &str| directory.join(name).symlink_metadata().is_ok();
-    if taken(&name) {
-        match choice.conflict {
-            ConflictPolicy::Skip => {
-                report.skipped += 1;
-                return Ok(());
-            }
-            ConflictPolicy::Replace => report.replaced += 1,
-            ConflictPolicy::Rename => {
-                let names = (1..).map(|number| match number {
-                    1 => format!("{original}.restored"),
-                    _ => format!("{original}.restored-{number}"),
-                });
-                name = names.into_iter().find(|name| !taken(name)).unwrap_or(name);
-                report.renamed.push((original.to_string(), name.clone()));
-            }
-            ConflictPolicy::Fail => {
-                return Err(Failure::Usage(format!(
-                    "{} exists: choose another directory, or say with --conflict whether to skip, replace or rename",
-                    directory.join(&name).display()
-                )));
-            }
-        }
-    }
-    // Under its own name only when it is whole.
-    let temporary = directory.join(format!(".relight-restore.{}.{name}", std::process::id()));
-    let path = directory.join(&name);
+    let Some((temporary, path)) = whole_name(directory, original, choice, report)? else {
+        return Ok(());
+    };
     let bytes = match content {
         Some(content) => {
             write_small(&temporary, &content, choice.sync)?;
@@ -374,17 +327,56 @@ fn whole(
             archive.root.size
         }
     };
-    if let Err(error) = std::fs::rename(&temporary, &path) {
-        let _ = std::fs::remove_file(&temporary);
-        return Err(Failure::Io(
-            format!("put the restored image at {}", path.display()),
-            error,
-        ));
-    }
+    put_in_place(&temporary, &path)?;
     report.files += 1;
     report.bytes += bytes;
     report.verified += u64::from(choice.verify);
     Ok(())
+}
+
+/// Where something is restored to under its name, and the temporary name that it has until it is whole. None if it is
+/// left out because something of that name exists.
+fn whole_name(
+    directory: &Path,
+    original: &str,
+    choice: Choice,
+    report: &mut Report,
+) -> Result<Option<(PathBuf, PathBuf)>> {
+    let mut name = original.to_string();
+    let taken = |name: &str| directory.join(name).symlink_metadata().is_ok();
+    if taken(&name) {
+        match choice.conflict {
+            ConflictPolicy::Skip => {
+                report.skipped += 1;
+                return Ok(None);
+            }
+            ConflictPolicy::Replace => report.replaced += 1,
+            ConflictPolicy::Rename => {
+                let names = (1..).map(|number| match number {
+                    1 => format!("{original}.restored"),
+                    _ => format!("{original}.restored-{number}"),
+                });
+                name = names.into_iter().find(|name| !taken(name)).unwrap_or(name);
+                report.renamed.push((original.to_string(), name.clone()));
+            }
+            ConflictPolicy::Fail => {
+                return Err(Failure::Usage(format!(
+                    "{} exists: choose another directory, or say with --conflict whether to skip, replace or rename",
+                    directory.join(&name).display()
+                )));
+            }
+        }
+    }
+    // Under its own name only when it is whole.
+    let temporary = directory.join(format!(".relight-restore.{}.{name}", std::process::id()));
+    Ok(Some((temporary, directory.join(&name))))
+}
+
+fn put_in_place(temporary: &Path, path: &Path) -> Result<()> {
+    std::fs::rename(temporary, path).map_err(|error| {
+        let _ = std::fs::remove_file(temporary);
+        Failure::Io(format!("put what was restored at {}", path.display()), error)
+    })
 }
 
 fn write_small(path: &Path, content: &[u8], sync: bool) -> Result<()> {
@@ -443,74 +435,4 @@ fn onto(
         seconds: began.elapsed().as_secs_f64(),
         ..Report::default()
     })
-}
-
-impl Report {
-    fn add(&mut self, tree: &Tree<'_>, restored: &RestoreReport) {
-        let name = |path: &[u8]| format!("{}/{}", tree.name, String::from_utf8_lossy(path));
-        self.files += restored.files;
-        self.directories += restored.directories;
-        self.bytes += restored.bytes;
-        self.complete += restored.complete;
-        self.skipped += restored.skipped;
-        self.replaced += restored.replaced;
-        self.verified += restored.verified;
-        let renamed = restored.renamed.iter();
-        self.renamed
-            .extend(renamed.map(|(path, new)| (name(path), String::from_utf8_lossy(new).into_owned())));
-        self.problem_count += restored.losses.total() + restored.not_found.len() as u64;
-        let lost = |loss: &relight_pxar::fs::extract::Loss| {
-            let detail = if loss.detail.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", loss.detail)
-            };
-            format!("{}: {}{detail}", name(&loss.path), loss.kind)
-        };
-        self.problems.extend(restored.losses.iter().map(lost));
-        self.problems.extend(
-            restored
-                .not_found
-                .iter()
-                .map(|path| format!("{}: not in the snapshot", name(path))),
-        );
-    }
-}
-
-fn words(report: &Report, out: &mut String) {
-    let span = Duration::from_secs_f64(report.seconds);
-    let elapsed = TimeSpan(Duration::from_millis(span.as_millis() as u64));
-    let rate = Rate::of(report.bytes, span).map_or(String::new(), |rate| format!(", {rate}"));
-    out.push_str(&format!(
-        "Restored {} files and {} directories, {} in {elapsed}{rate}, to {}\n",
-        report.files,
-        report.directories,
-        ByteSize(report.bytes),
-        report.target
-    ));
-    if report.verified > 0 {
-        out.push_str(&format!(
-            "  {} files read back and found as they were written\n",
-            report.verified
-        ));
-    }
-    for (count, what) in [
-        (report.complete, "were complete already"),
-        (
-            report.skipped,
-            "left out because something exists under their name",
-        ),
-        (report.replaced, "took the place of something else"),
-        (report.renamed.len() as u64, "restored under another name"),
-    ] {
-        if count > 0 {
-            out.push_str(&format!("  {count} {what}\n"));
-        }
-    }
-    for problem in report.problems.iter().take(50) {
-        out.push_str(&format!("  not restored as it was saved: {problem}\n"));
-    }
-    if report.problem_count > 50 {
-        out.push_str(&format!("  and {} more\n", report.problem_count - 50));
-    }
 }

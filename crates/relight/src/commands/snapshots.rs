@@ -3,14 +3,17 @@
 use clap::Args;
 use jiff::tz::TimeZone;
 use relight_model::size::ByteSize;
+use relight_pbs::client::ServerAddress;
+use relight_pbs::formats::ids::{NameError, Namespace};
 use relight_repo::RepoError;
 use relight_repo::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::context::Global;
 use crate::exit::Exit;
-use crate::failure::Result;
-use crate::output;
+use crate::failure::{Failure, Result};
+use crate::server_access::{RemoteSnapshot, ServerOptions};
+use crate::{output, server_access};
 
 /// Options of `snapshots`.
 #[derive(Debug, Args)]
@@ -18,6 +21,8 @@ pub struct Options {
     /// Only those of this workload
     #[arg(long, short)]
     workload: Option<String>,
+    #[command(flatten)]
+    server: ServerOptions,
 }
 
 #[derive(Serialize)]
@@ -44,6 +49,9 @@ struct Unreadable {
 
 /// Lists them.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    if let Some(address) = &options.server.server {
+        return on_server(global, options, address);
+    }
     let repository = global.open_to_read()?;
     let (snapshots, broken) = repository.snapshots()?;
     let marked = repository.marked()?;
@@ -93,6 +101,57 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     } else {
         Exit::Damage
     })
+}
+
+#[derive(Serialize)]
+struct Remote {
+    snapshots: Vec<RemoteSnapshot>,
+}
+
+/// Lists those of a server.
+fn on_server(global: &Global, options: &Options, address: &ServerAddress) -> Result<Exit> {
+    let runtime = server_access::runtime()?;
+    let client = options.server.client(address, &Namespace::ROOT)?;
+    let group = match &options.workload {
+        Some(name) => Some(
+            name.parse()
+                .map_err(|error: NameError| Failure::Usage(error.to_string()))?,
+        ),
+        None => None,
+    };
+    let snapshots = server_access::list(&runtime, &client, group.as_ref())?;
+    output::result(global, &Remote { snapshots }, |remote, out| {
+        let heading = ["SNAPSHOT", "TIME", "SIZE", "OWNER", "REMARKS"]
+            .map(String::from)
+            .to_vec();
+        let row = |row: &RemoteSnapshot| {
+            let mut remarks = Vec::new();
+            remarks.extend(row.protected.then(|| "protected".to_string()));
+            remarks.extend(row.key_fingerprint.as_ref().map(|key| {
+                let short: String = key.chars().take(23).collect();
+                format!("key {short}")
+            }));
+            remarks.extend(
+                row.verification
+                    .as_ref()
+                    .map(|state| format!("verified: {state}")),
+            );
+            remarks.extend(row.notes.lines().next().map(String::from));
+            let time = row.time.to_zoned(TimeZone::system());
+            vec![
+                row.snapshot.clone(),
+                time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+                ByteSize(row.size).to_string(),
+                row.owner.clone(),
+                remarks.join(", "),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(heading)
+            .chain(remote.snapshots.iter().map(row))
+            .collect();
+        output::table(&rows, &[2], out);
+    });
+    Ok(Exit::Done)
 }
 
 fn words(listing: &Listing, out: &mut String) {

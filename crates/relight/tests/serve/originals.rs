@@ -165,6 +165,12 @@ async fn trees_in_one_stream_are_trees_to_all_commands() {
             || line.contains("is a block special")),
         "{said}"
     );
+    mounted(
+        &lab,
+        &[],
+        "by-workload/host/fix/2023-11-14T22:13:21Z/tree",
+        "whole/tree",
+    );
     let found = lab.json(&["find", "-w", "host/fix", "*"]);
     assert!(found["matches"].as_array().unwrap().len() > 20, "{found}");
     assert!(fs::metadata(lab.path("whole/disk.img")).unwrap().len() == 13_632_000);
@@ -250,6 +256,9 @@ async fn what_a_client_encrypted_is_read_with_its_key() {
     let found = lab.json(&[&["find", "etc", "-w", "host/enc"][..], &open_host].concat());
     assert!(found.get("sealed").is_none(), "{found}");
 
+    let shown = format!("by-workload/host/enc/{time}/tree");
+    mounted(&lab, &open_host, &shown, "host/tree");
+
     // What only the key can show.
     let checked = lab.json(&[&["verify"][..], &open].concat());
     assert_eq!(checked["sealed"]["snapshots"], 1, "{checked}");
@@ -264,4 +273,48 @@ async fn what_a_client_encrypted_is_read_with_its_key() {
 fn sha256(bytes: &[u8]) -> String {
     // Of a plain chunk the identity is its hash.
     relight_repo::ChunkId::of(bytes).to_string()
+}
+
+/// Mounts the repository and compares a folder of it with one that was restored.
+#[track_caller]
+fn mounted(lab: &Lab, key: &[&str], shown: &str, restored: &str) {
+    let point = lab.path("mount");
+    fs::create_dir_all(&point).unwrap();
+    let arguments = [&["mount", "mount"][..], key].concat();
+    let mut child = lab
+        .command(&arguments)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let shown = point.join(shown);
+    let begun = std::time::Instant::now();
+    while !shown.exists() {
+        assert!(begun.elapsed().as_secs() < 30, "nothing is mounted");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let restored = lab.path(restored);
+    let mut compared = 0;
+    let mut folders = vec![std::path::PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(restored.join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let (kind, path) = (entry.file_type().unwrap(), folder.join(entry.file_name()));
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() {
+                assert!(
+                    fs::read(shown.join(&path)).unwrap() == fs::read(entry.path()).unwrap(),
+                    "{path:?}"
+                );
+                compared += 1;
+            }
+        }
+    }
+    let id = child.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-INT", &id])
+        .status()
+        .unwrap();
+    child.wait().unwrap();
+    assert!(compared > 5, "{compared}");
 }

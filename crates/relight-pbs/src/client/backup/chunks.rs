@@ -67,8 +67,19 @@ impl Chunks {
     }
 
     /// These are there.
-    pub fn add_known(&self, digests: Vec<Digest>) {
+    pub fn add_known(&self, digests: impl IntoIterator<Item = Digest>) {
         self.table().known.extend(digests);
+    }
+
+    /// Counts a chunk that is named without its content; false if it is not known to be there.
+    pub fn reuse(&self, digest: &Digest, length: u64) -> bool {
+        let mut table = self.table();
+        let is_known = table.known.contains(digest);
+        if is_known {
+            table.figures.chunks += 1;
+            table.figures.bytes += length;
+        }
+        is_known
     }
 
     /// What was sent so far.

@@ -59,16 +59,16 @@ pub struct Finished {
 /// A backup that is being written. The snapshot comes into being with [`BackupSession::finish`], whole; if the session is
 /// dropped before, the connection ends and the server forgets what was sent.
 pub struct BackupSession {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     snapshot: SnapshotName,
     previous: Option<Manifest>,
     _connected: Connected,
 }
 
 /// What the writers of a session share.
-struct Shared {
+pub(super) struct Shared {
     wire: Wire,
-    key: Option<Arc<CryptKey>>,
+    pub(super) key: Option<Arc<CryptKey>>,
     chunks: Chunks,
     /// Bytes of content that may be taken; one permit each.
     room: Arc<Semaphore>,
@@ -78,6 +78,8 @@ struct Shared {
     /// The digest of a whole chunk of zeros, of which images are full.
     zeros: OnceLock<Digest>,
     files: Mutex<Vec<ManifestFile>>,
+    /// What is to stand in the part of the manifest that is not signed.
+    pub(super) notes: Mutex<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl Shared {
@@ -88,7 +90,7 @@ impl Shared {
         }
     }
 
-    fn crypt_mode(&self) -> CryptMode {
+    pub(super) fn crypt_mode(&self) -> CryptMode {
         match self.key {
             Some(_) => CryptMode::Encrypt,
             None => CryptMode::None,
@@ -142,6 +144,7 @@ impl BackupSession {
             threads: Semaphore::new(threads),
             zeros: OnceLock::new(),
             files: Mutex::default(),
+            notes: Mutex::default(),
         };
         let previous = if options.full {
             None
@@ -177,9 +180,25 @@ impl BackupSession {
     /// # Errors
     /// [`ClientError::Refused`] with the server's words; otherwise what went wrong on the way.
     pub async fn stream(&self, name: &str, chunker: StreamChunker) -> Result<ArchiveWriter> {
+        Ok(self.stream_after(name, chunker).await?.0)
+    }
+
+    /// The same, with what the previous archive of that name consists of, if there is one that can be built on.
+    pub(super) async fn stream_after(
+        &self,
+        name: &str,
+        chunker: StreamChunker,
+    ) -> Result<(ArchiveWriter, Vec<(Digest, u64)>)> {
         let name: FileName = format!("{name}.didx").parse()?;
-        self.register_previous(&name).await?;
-        ArchiveWriter::dynamic(self.shared.clone(), name, chunker).await
+        let previous = self.register_previous(&name).await?;
+        let writer = ArchiveWriter::dynamic(self.shared.clone(), name, chunker).await?;
+        Ok((writer, previous))
+    }
+
+    /// Notes something in the part of the manifest that is not signed.
+    pub fn note(&self, field: &str, value: serde_json::Value) {
+        let mut notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.insert(field.to_string(), value);
     }
 
     /// Adds a small file, of at most 16 MiB: `qemu-server.conf`.
@@ -198,6 +217,21 @@ impl BackupSession {
             .shared
             .encode(content)
             .map_err(|source| named(&name, source))?;
+        self.add_blob(name, encoded).await
+    }
+
+    /// Adds a small file that is encrypted already, in another way than with the key of this session: a key for whoever
+    /// keeps the master key.
+    ///
+    /// # Errors
+    /// Those of [`BackupSession::blob`].
+    pub async fn sealed_blob(&self, name: &str, content: &[u8]) -> Result<()> {
+        let name: FileName = format!("{name}.blob").parse()?;
+        let encoded = blob::encode(content, false).map_err(|source| named(&name, source))?;
+        self.add_blob(name, encoded).await
+    }
+
+    async fn add_blob(&self, name: FileName, encoded: Vec<u8>) -> Result<()> {
         let (size, csum) = (encoded.len() as u64, sha256(&encoded));
         self.send_blob(&name, encoded).await?;
         self.shared.add_file(name, size, csum);
@@ -217,6 +251,8 @@ impl BackupSession {
     pub async fn finish(self) -> Result<Finished> {
         let files = std::mem::take(&mut *self.shared.files.lock().unwrap_or_else(PoisonError::into_inner));
         let mut manifest = Manifest::new(self.snapshot.clone(), files);
+        let notes = std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        manifest.unprotected.extend(notes);
         if let Some(key) = &self.shared.key {
             manifest.sign(key)?;
         }
@@ -239,43 +275,47 @@ impl BackupSession {
     }
 
     /// Fetches the previous index of an archive: its chunks need not be sent again.
-    async fn register_previous(&self, name: &FileName) -> Result<()> {
+    async fn register_previous(&self, name: &FileName) -> Result<Vec<(Digest, u64)>> {
         let Some(file) = self
             .previous
             .as_ref()
             .and_then(|manifest| manifest.file(name.as_str()))
         else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         if file.crypt_mode != self.shared.crypt_mode() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let bytes = match fetch_previous(&self.shared.wire, name.as_str(), MAX_INDEX).await {
             Ok(bytes) => bytes,
             Err(ClientError::Refused { message, .. }) => {
                 tracing::warn!(%name, "the previous index cannot be used: {message}");
-                return Ok(());
+                return Ok(Vec::new());
             }
             Err(error) => return Err(error),
         };
-        let digests = match name.kind() {
+        let chunks = match name.kind() {
             FileKind::FixedIndex => FixedIndex::parse(&bytes).map(|index| {
                 let same = index.sum() == file.csum;
-                (same, index.digests().to_vec())
+                (same, index.chunks().collect::<Vec<_>>())
             }),
             _ => DynamicIndex::parse(&bytes).map(|index| {
                 let same = index.sum() == file.csum;
-                (same, index.entries().iter().map(|entry| entry.digest).collect())
+                (same, index.chunks().collect())
             }),
         };
-        match digests {
-            Ok((true, digests)) => self.shared.chunks.add_known(digests),
+        match chunks {
+            Ok((true, chunks)) => {
+                let known = chunks.iter().map(|(digest, _)| *digest);
+                self.shared.chunks.add_known(known);
+                return Ok(chunks);
+            }
             Ok((false, _)) => {
                 tracing::warn!(%name, "the previous index is not the one that its manifest names; it is not used");
             }
             Err(error) => tracing::warn!(%name, "the previous index cannot be used: {error}"),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

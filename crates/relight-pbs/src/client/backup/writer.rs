@@ -169,6 +169,40 @@ impl ArchiveWriter {
         Ok(())
     }
 
+    /// Appends a chunk that the server has: one of the previous index of the same name. What was written before and is no
+    /// chunk yet becomes one.
+    ///
+    /// # Errors
+    /// [`ClientError::Misuse`] if the server is not known to have it; otherwise as [`ArchiveWriter::write`].
+    pub async fn push_known(&mut self, digest: Digest, length: u64) -> Result<()> {
+        if !self.rest.is_empty() {
+            let chunk = self.rest.split().freeze();
+            self.push(chunk).await?;
+        }
+        match &mut self.kind {
+            Kind::Dynamic { chunker, .. } => chunker.restart(),
+            Kind::Fixed { .. } => {
+                return Err(ClientError::Misuse(format!(
+                    "{}: chunks of images are given with their content",
+                    self.name
+                )));
+            }
+        }
+        if !self.shared.chunks.reuse(&digest, length) {
+            return Err(ClientError::Misuse(format!(
+                "{}: the server is not known to have chunk {}",
+                self.name,
+                hex::encode(digest)
+            )));
+        }
+        while self.queue.len() >= QUEUE || self.queue.front().is_some_and(|(_, task)| task.is_finished()) {
+            self.settle().await?;
+        }
+        let known = tokio::spawn(std::future::ready(Ok(digest)));
+        self.queue.push_back((length, AbortOnDropHandle::new(known)));
+        Ok(())
+    }
+
     /// Waits for the oldest chunk and notes it.
     async fn settle(&mut self) -> Result<()> {
         let Some((length, task)) = self.queue.pop_front() else {

@@ -2,6 +2,7 @@
 
 mod gcm;
 mod key_file;
+pub mod master;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use zeroize::{Zeroize, Zeroizing};

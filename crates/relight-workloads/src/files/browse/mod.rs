@@ -108,7 +108,8 @@ impl View {
                 ArchiveKind::PxarMetadata | ArchiveKind::PxarPayload | ArchiveKind::PxarStat
             )
         };
-        let in_tree = |archive: &Archive| self.trees.iter().any(|tree| tree.metadata.name == archive.name);
+        let trees = trees(&self.snapshot);
+        let in_tree = move |archive: &Archive| trees.iter().any(|tree| tree.has(&archive.name));
         self.snapshot.archives.iter().filter(move |archive| {
             !of_tree(archive.kind) && !in_tree(archive) && !is_kept_index(&self.snapshot, archive)
         })

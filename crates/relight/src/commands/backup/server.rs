@@ -5,57 +5,59 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
 use relight_model::workload::Workload;
 use relight_pbs::client::{
-    ArchiveWriter, BackupOptions, BackupSession, Client, Credentials, Finished, ServerAddress, Trust,
+    ArchiveWriter, BackupOptions, BackupSession, Client, ClientError, Finished, ServerAddress,
 };
 use relight_pbs::formats::chunker::StreamChunker;
-use relight_pbs::formats::crypt::Fingerprint;
+use relight_pbs::formats::crypt::{CryptKey, KeyFile, master};
 use relight_pbs::formats::ids::{BackupTime, Group, Namespace, SnapshotName};
-use relight_pxar::fs::capture::capture;
+use relight_pbs::formats::manifest::Manifest;
+use relight_pxar::fs::capture::{Previous, capture};
 use relight_pxar::fs::progress::Progress;
-use relight_workloads::files::TreeReport;
+use relight_workloads::files::{TreeReport, TreeSource};
 use relight_workloads::{WorkloadError, image};
 use tokio::runtime::Runtime;
 
 use super::{Plan, Report};
-use crate::cancel;
-use crate::client_key::{ClientKeyOptions, read_file};
+use crate::client_key::{self, ClientKeyOptions, read_file};
 use crate::context::Global;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
+use crate::{cancel, server_access};
 
 /// Bytes that are read at once.
 const PART: usize = 4 << 20;
 
+/// How often a backup is begun at most, if the connection breaks off.
+const ATTEMPTS: u32 = 3;
+/// How long is waited before the second time; before the third, twice as long.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Problems that are named in the log that is left with the snapshot.
+const LOGGED: usize = 10_000;
+
 /// Options of a backup to a server.
 #[derive(Debug, Args)]
-pub struct ServerOptions {
-    /// Save to a datastore of a backup server: https://user@realm!token@host:8007/DATASTORE
-    #[arg(long, value_name = "ADDRESS", help_heading = "Server")]
-    pub server: Option<ServerAddress>,
-    /// SHA-256 fingerprint of the server's certificate, if no authority of this host vouches for it
-    #[arg(
-        long,
-        requires = "server",
-        value_name = "FINGERPRINT",
-        help_heading = "Server"
-    )]
-    fingerprint: Option<Fingerprint>,
-    /// File with the secret of the token, or the password of the user
-    #[arg(
-        long,
-        env = "RELIGHT_TOKEN_FILE",
-        value_name = "FILE",
-        help_heading = "Server"
-    )]
-    token_file: Option<PathBuf>,
+pub struct SaveOptions {
+    #[command(flatten)]
+    pub access: server_access::ServerOptions,
+    /// Notes of the new snapshot
+    #[arg(long, requires = "server", value_name = "TEXT", help_heading = "Server")]
+    notes: Option<String>,
     #[command(flatten)]
     client_key: ClientKeyOptions,
+    /// Leave the client key in the snapshot, encrypted for the owner of this public RSA key (PEM)
+    #[arg(
+        long,
+        requires = "client_key",
+        value_name = "FILE",
+        help_heading = "Client key"
+    )]
+    master_public_key: Option<PathBuf>,
 }
 
 /// What the threads of a backup share.
@@ -66,13 +68,21 @@ struct Work<'a> {
     cancelled: &'a AtomicBool,
 }
 
-/// Saves what the plan says as a snapshot of the server.
-pub fn save(
-    global: &Global,
-    address: &ServerAddress,
-    options: &ServerOptions,
-    plan: &Plan,
-) -> Result<Report> {
+/// What every attempt needs.
+struct Target<'a> {
+    global: &'a Global,
+    plan: &'a Plan,
+    runtime: Runtime,
+    client: Client,
+    group: Group,
+    key: Option<Arc<CryptKey>>,
+    notes: Option<&'a str>,
+    /// The key, encrypted for whoever keeps the master key.
+    sealed_key: Option<Vec<u8>>,
+}
+
+/// Saves what the plan says as a snapshot of the server. If the connection breaks off it begins anew, a few times.
+pub fn save(global: &Global, address: &ServerAddress, options: &SaveOptions, plan: &Plan) -> Result<Report> {
     let began = Instant::now();
     if plan.retain.is_some() {
         return Err(Failure::Usage(
@@ -84,67 +94,150 @@ pub fn save(
         None => super::host_workload(&global.open_options()?.host)?,
     };
     let (namespace, group) = place(&workload)?;
-    let client = client(address, options, namespace)?;
-    let key = options.client_key.key()?;
-    let snapshot = SnapshotName {
+    let key = options.client_key.bytes()?;
+    let sealed_key = match (&options.master_public_key, &key) {
+        (Some(path), Some(key)) => Some(seal_key(key, path)?),
+        _ => None,
+    };
+    let target = Target {
+        global,
+        plan,
+        runtime: server_access::runtime()?,
+        client: options.access.client(address, &namespace)?,
         group,
-        backup_time: BackupTime::of(Timestamp::now()),
+        key: key.as_deref().map(client_key::crypt_key).transpose()?,
+        notes: options.notes.as_deref(),
+        sealed_key,
     };
-    let runtime = Runtime::new().map_err(Failure::io("start threads"))?;
-    let about = BackupOptions {
-        full: plan.full,
-        ..BackupOptions::default()
+    let mut attempt = 1;
+    let (snapshot, finished, reports, other) = loop {
+        match target.attempt() {
+            Err(failure) if attempt < ATTEMPTS && plan.stdin.is_none() && is_broken(&failure, attempt) => {
+                let pause = PAUSE * attempt;
+                tracing::warn!("{failure}; the backup begins anew in {} s", pause.as_secs());
+                wait(pause)?;
+                attempt += 1;
+            }
+            result => break result?,
+        }
     };
-    let session = runtime.block_on(client.backup(snapshot.clone(), key, about))?;
+    let report = report(&snapshot, &workload, &finished, &reports, other, began);
+    if let Err(error) = target.leave_log(&snapshot, &report) {
+        tracing::warn!("the snapshot is saved, but the server did not take its log: {error}");
+    }
+    Ok(report)
+}
 
-    let progress = Arc::new(Progress::default());
-    let done = Arc::new(AtomicU64::new(0));
-    let bytes = {
-        let (progress, done) = (progress.clone(), done.clone());
-        move || done.load(Ordering::Relaxed) + progress.bytes.load(Ordering::Relaxed)
-    };
-    let label = {
-        let progress = progress.clone();
-        move || String::from_utf8_lossy(&progress.current_path()).into_owned()
-    };
-    let meter = Meter::showing(global, bytes, super::expected(plan, None), label);
-    let cancelled = cancel::flag();
-    let work = Work {
-        runtime: &runtime,
-        session: &session,
-        done: &done,
-        cancelled: &cancelled,
-    };
-    for (name, path) in &plan.images {
-        work.image(name, path)?;
-    }
-    if let Some(name) = &plan.stdin {
-        let chunker = StreamChunker::new(StreamChunker::TREE);
-        let writer = runtime.block_on(session.stream(name, chunker))?;
-        work.copy(&mut std::io::stdin().lock(), writer, "standard input")?;
-    }
-    let mut reports = Vec::new();
-    for source in &plan.trees {
-        let mut sink = runtime.block_on(session.tree(&source.name))?;
-        let report = capture(
-            &source.path,
-            &plan.capture,
-            None,
-            &mut sink,
-            &progress,
-            &cancelled,
+/// The client's key, encrypted with a public key.
+fn seal_key(key: &[u8; 32], public: &Path) -> Result<Vec<u8>> {
+    let now = Timestamp::now().to_string();
+    let file = KeyFile::new(key, None, None, &now).map_err(|error| Failure::Usage(error.to_string()))?;
+    let refused = |error| Failure::Usage(format!("master key {}: {error}", public.display()));
+    master::seal(&file, &read_file(public)?).map_err(refused)
+}
+
+/// Whether it may go well if it is tried again. A server that has not noticed yet that the connection broke off refuses
+/// another backup of the group for a while.
+fn is_broken(failure: &Failure, attempt: u32) -> bool {
+    use relight_pxar::fs::capture::CaptureError;
+    let is = |error: &ClientError| {
+        matches!(
+            error,
+            ClientError::Broken(_) | ClientError::Timeout { .. } | ClientError::Connect { .. }
         )
-        .map_err(WorkloadError::from)?;
-        sink.finish()?;
-        reports.push(TreeReport {
-            source: source.clone(),
-            report,
-        });
+    };
+    match failure {
+        Failure::Client(ClientError::Refused { .. }) => attempt > 1,
+        Failure::Client(error) => is(error),
+        Failure::Workload(WorkloadError::Capture(CaptureError::Sink(error))) => error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<ClientError>())
+            .is_some_and(is),
+        _ => false,
     }
-    let finished = runtime.block_on(session.finish())?;
-    drop(meter);
-    let other = done.load(Ordering::Relaxed);
-    Ok(report(&snapshot, &workload, &finished, &reports, other, began))
+}
+
+fn wait(pause: Duration) -> Result<()> {
+    let (cancelled, until) = (cancel::flag(), Instant::now() + pause);
+    while Instant::now() < until {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(relight_repo::RepoError::Cancelled.into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+impl Target<'_> {
+    fn attempt(&self) -> Result<(SnapshotName, Finished, Vec<TreeReport>, u64)> {
+        let Self {
+            plan,
+            runtime,
+            client,
+            ..
+        } = self;
+        let snapshot = SnapshotName {
+            group: self.group.clone(),
+            backup_time: BackupTime::of(Timestamp::now()),
+        };
+        let about = BackupOptions {
+            full: plan.full,
+            ..BackupOptions::default()
+        };
+        let session = runtime.block_on(client.backup(snapshot.clone(), self.key.clone(), about))?;
+        if let Some(notes) = self.notes {
+            session.note(Manifest::NOTES, notes.into());
+        }
+        let progress = Arc::new(Progress::default());
+        let done = Arc::new(AtomicU64::new(0));
+        let bytes = {
+            let (progress, done) = (progress.clone(), done.clone());
+            move || done.load(Ordering::Relaxed) + progress.bytes.load(Ordering::Relaxed)
+        };
+        let label = {
+            let progress = progress.clone();
+            move || String::from_utf8_lossy(&progress.current_path()).into_owned()
+        };
+        let meter = Meter::showing(self.global, bytes, super::expected(plan, None), label);
+        let cancelled = cancel::flag();
+        let work = Work {
+            runtime,
+            session: &session,
+            done: &done,
+            cancelled: &cancelled,
+        };
+        for (name, path) in &plan.images {
+            work.image(name, path)?;
+        }
+        if let Some(name) = &plan.stdin {
+            let chunker = StreamChunker::new(StreamChunker::TREE);
+            let writer = runtime.block_on(session.stream(name, chunker))?;
+            work.copy(&mut std::io::stdin().lock(), writer, "standard input")?;
+        }
+        let mut reports = Vec::new();
+        for source in &plan.trees {
+            reports.push(work.tree(client, source, plan, &progress)?);
+        }
+        if let Some(sealed) = &self.sealed_key {
+            runtime.block_on(session.sealed_blob("rsa-encrypted.key", sealed))?;
+        }
+        let finished = runtime.block_on(session.finish())?;
+        drop(meter);
+        Ok((snapshot, finished, reports, done.load(Ordering::Relaxed)))
+    }
+
+    /// Leaves with the snapshot what happened.
+    fn leave_log(&self, snapshot: &SnapshotName, report: &Report) -> Result<(), ClientError> {
+        let mut text = String::new();
+        super::words(report, &mut text);
+        if report.problem_count > report.problems.len().min(LOGGED) as u64 {
+            text.push_str("not all problems are named\n");
+        }
+        let log = self
+            .client
+            .upload_log(snapshot, text.as_bytes(), self.key.as_deref());
+        self.runtime.block_on(log)
+    }
 }
 
 fn report(
@@ -166,6 +259,38 @@ fn report(
 }
 
 impl Work<'_> {
+    fn tree(
+        &self,
+        client: &Client,
+        source: &TreeSource,
+        plan: &Plan,
+        progress: &Progress,
+    ) -> Result<TreeReport> {
+        let (runtime, session) = (self.runtime, self.session);
+        let path = source.path.display().to_string();
+        let previous = runtime.block_on(session.previous_tree(client, &source.name, &path))?;
+        let mut sink = runtime.block_on(session.tree(&source.name, previous.as_ref()))?;
+        let before = previous.as_ref().map(|tree| Previous {
+            metadata: Box::new(tree.metadata()),
+            stats: Box::new(tree.stats()),
+        });
+        let report = capture(
+            &source.path,
+            &plan.capture,
+            before,
+            &mut sink,
+            progress,
+            self.cancelled,
+        )
+        .map_err(WorkloadError::from)?;
+        sink.finish()?;
+        session.note_tree(&source.name, &path, report.bytes, report.counts.files);
+        Ok(TreeReport {
+            source: source.clone(),
+            report,
+        })
+    }
+
     fn image(&self, name: &str, path: &Path) -> Result<()> {
         let shown = path.display().to_string();
         let failed = || Failure::io(format!("read {shown}"));
@@ -213,16 +338,4 @@ fn place(workload: &Workload) -> Result<(Namespace, Group)> {
         name.parse().map_err(|error| usage(&error))?,
         group.parse().map_err(|error| usage(&error))?,
     ))
-}
-
-fn client(address: &ServerAddress, options: &ServerOptions, namespace: Namespace) -> Result<Client> {
-    let file = options.token_file.as_deref().ok_or_else(|| {
-        Failure::Usage("give the file with the token's secret: --token-file or RELIGHT_TOKEN_FILE".into())
-    })?;
-    let bytes = read_file(file)?;
-    let secret =
-        std::str::from_utf8(&bytes).map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
-    let credentials = Credentials::new(address.auth_id.clone(), secret)?;
-    let trust = options.fingerprint.map_or(Trust::Chain, Trust::Fingerprint);
-    Ok(Client::over_tls(address, credentials, trust, namespace)?)
 }
