@@ -529,3 +529,17 @@ fn a_spread_longer_than_the_schedule_still_lets_everybody_run() {
         ["backup vm/1", "backup vm/2", "backup vm/3", "backup vm/4"]
     );
 }
+
+#[test]
+fn pushed_backups_are_awaited_and_not_started() {
+    let plan = BASE.to_owned() + "pushed = true\nverify = '12:00'\n" + &workload("vm/1", "a");
+    let mut server = Server::new(&plan, at("23T00:00:00"));
+    let verify = JobId::verify(&"vm/1".parse().unwrap());
+    assert!(server.starts("23T02:00:00").is_empty());
+    assert_eq!(
+        waits(&server.tick("23T12:00:00"), &verify),
+        Some(WaitReason::NoSnapshot)
+    );
+    server.ends(&backup("vm/1"), Outcome::Good, "23T13:00:00");
+    assert_eq!(server.starts("23T13:00:00"), ["verify vm/1"]);
+}

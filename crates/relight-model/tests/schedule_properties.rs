@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use relight_model::plan::Plan;
-use relight_model::schedule::{Clock, JobId, Outcome, Schedule, State};
+use relight_model::schedule::{Clock, JobId, Outcome, Row, Schedule, State};
 
 const OUTCOMES: [Outcome; 4] = [
     Outcome::Good,
@@ -82,6 +82,7 @@ proptest! {
         };
         let mut state = State::new(clock(now));
         let mut running: Vec<JobId> = Vec::new();
+        let mut table: BTreeMap<JobId, String> = BTreeMap::new();
         let mut starts: BTreeMap<String, usize> = BTreeMap::new();
         for (minutes, outcome, which) in steps {
             now += SignedDuration::from_mins(minutes);
@@ -97,10 +98,13 @@ proptest! {
                 let stored = serde_json::to_string(&state).unwrap();
                 prop_assert_eq!(&serde_json::from_str::<State>(&stored).unwrap(), &state);
             }
+            if which % 5 == 0 && !running.is_empty() {
+                state.request(&running[0], now);
+            }
             let tick = schedule.tick(&mut state, clock(now));
             prop_assert!(tick.next.is_none_or(|next| next > now));
             for (job, due, attempt) in tick.started() {
-                prop_assert!(due <= now && due > from && attempt >= 1);
+                prop_assert!(due <= now && due > from && attempt >= 1, "{} {} {}", job, due, attempt);
                 prop_assert!(!running.contains(job), "{} runs twice", job);
                 running.push(job.clone());
                 *starts.entry(job.to_string()).or_default() += 1;
@@ -116,6 +120,13 @@ proptest! {
                 }
             }
             prop_assert!(running.len() <= runs as usize);
+            // A table that is told of changes only says the same.
+            for job in state.take_changed().collect::<Vec<JobId>>() {
+                let row = serde_json::to_string(&state.row(&job)).unwrap();
+                table.insert(job, row);
+            }
+            let rows = table.iter().map(|(job, row)| (job.clone(), serde_json::from_str::<Row>(row).unwrap()));
+            prop_assert_eq!(&State::from_rows(state.head(), rows), &state);
             // Nothing is decided twice in the same moment.
             let again = schedule.tick(&mut state, clock(now));
             prop_assert_eq!(again.started().count(), 0);

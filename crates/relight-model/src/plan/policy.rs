@@ -18,6 +18,8 @@ pub struct Policy {
     pub at: Position,
     /// When workloads are backed up.
     pub schedule: At<Event>,
+    /// Backups are not started by the server: clients make them, by the schedule, and send them (Proxmox VE, for instance).
+    pub pushed: bool,
     /// The window in which runs may start. None: at any time.
     pub window: Option<At<String>>,
     /// The runs of the policy's workloads begin spread evenly over this time after the schedule, each workload always
@@ -98,6 +100,7 @@ impl Policy {
         let s = &mut section;
         let schedule = s.required(source, "schedule", "\"02:00\"");
         let span = |s: &mut Section<'_, '_>, source: &mut Source<'_>, key| s.text::<TimeSpan>(source, key);
+        let pushed = s.flag(source, "pushed").unwrap_or(false);
         let window = s.text(source, "window");
         let stagger = span(s, source, "stagger").map_or(TimeSpan::default(), |at| at.value);
         let jitter = span(s, source, "jitter").map_or(TimeSpan::default(), |at| at.value);
@@ -134,6 +137,7 @@ impl Policy {
         Some(Self {
             at,
             schedule: schedule?,
+            pushed,
             window,
             stagger,
             jitter,

@@ -2,8 +2,8 @@
 //!
 //! [`Schedule`] is the plan in the form of jobs. [`State`] is all that the scheduler remembers; the caller keeps it.
 //! [`Schedule::tick`] decides, and moves the state on: what it starts is running from then on, what it skips is settled.
-//! A caller that stores the state and the runs that were started in one transaction has no run lost or doubled, whenever
-//! it is killed; after a restart it reports what was running as [`Outcome::Interrupted`].
+//! A caller that stores what has changed of the state, and the runs that were started, in one transaction, and starts them
+//! after that, has no run lost or doubled, whenever it is killed; after a restart it reports what was running as [`Outcome::Interrupted`].
 //!
 //! # Rules
 //!
@@ -15,6 +15,8 @@
 //!   [`RESERVE_AFTER`] its resources are held free for it, so that a run that needs much is not overtaken for ever.
 //! - A failed run is tried again, after twice the time each time, until its retries are used up or its next time is due.
 //! - What works on snapshots (copy, verify, drill) waits until there is one.
+//! - Workloads whose clients push their backups have no job for it. The caller reports each that has arrived with
+//!   [`Schedule::ended`].
 //! - While the clock cannot be trusted, backups and copies go on and everything else waits; see [`ClockAlarm`].
 
 mod bandwidth;
@@ -27,7 +29,7 @@ mod tick;
 pub use clock::{Clock, ClockAlarm, PERMITTED_ADVANCE, PERMITTED_DEVIATION};
 pub use decision::{Decision, SkipReason, Tick, WaitReason};
 pub use job::{BadJobId, JobId, RunKind};
-pub use state::{Next, Outcome, Past, Retry, Running, State};
+pub use state::{Head, Next, Outcome, Past, Retry, Row, Running, State};
 pub use tick::{PRIORITY_AN_HOUR, RESERVE_AFTER};
 
 use std::collections::BTreeMap;
@@ -200,18 +202,20 @@ impl Maker<'_> {
                 .map_or(SignedDuration::ZERO, |span| span / places)
         };
         let backup = JobId::backup(workload);
-        let resources = plan.resources(Some(entry), Some(repository));
-        let job = self.care(backup.clone(), &policy.schedule, resources);
-        self.jobs.push(Job {
-            offset: share(signed(policy.stagger)),
-            jitter: signed(policy.jitter),
-            window,
-            priority: entry.priority.unwrap_or(policy.priority),
-            retries: policy.retries,
-            retry_after: signed(policy.retry_after),
-            catch_up: policy.catch_up,
-            ..job
-        });
+        if !policy.pushed {
+            let resources = plan.resources(Some(entry), Some(repository));
+            let job = self.care(backup.clone(), &policy.schedule, resources);
+            self.jobs.push(Job {
+                offset: share(signed(policy.stagger)),
+                jitter: signed(policy.jitter),
+                window,
+                priority: entry.priority.unwrap_or(policy.priority),
+                retries: policy.retries,
+                retry_after: signed(policy.retry_after),
+                catch_up: policy.catch_up,
+                ..job
+            });
+        }
         let needs = Some(backup);
         for copy in &policy.copies {
             let mut resources = plan.resources(None, Some(repository));

@@ -1,6 +1,6 @@
 //! What the scheduler remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,50 @@ use super::job::JobId;
 use super::{Schedule, signed};
 use crate::plan::Policy;
 
-/// All that the scheduler remembers between two looks at the clock. It can be stored, and goes with any plan: jobs that
-/// it does not know are new, and those that a plan no longer has are left alone.
+/// All that the scheduler remembers between two looks at the clock. It goes with any plan: jobs that it does not know are
+/// new, and those that a plan no longer has are left alone.
+///
+/// It can be stored as a whole (serde), or as its [`Head`] and a row for each job: after each call that changes it,
+/// [`State::take_changed`] says which rows to write, and [`State::from_rows`] makes it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
+    #[serde(flatten)]
+    pub(super) head: Head,
+    pub(super) past: BTreeMap<JobId, Past>,
+    running: BTreeMap<JobId, Running>,
+    #[serde(skip)]
+    changed: Changed,
+}
+
+/// What the scheduler remembers beside jobs. It changes with each tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
     /// From when on new jobs are due.
     pub(super) since: Timestamp,
-    pub(super) past: BTreeMap<JobId, Past>,
-    pub(super) running: BTreeMap<JobId, Running>,
     pub(super) watch: Watch,
     /// When the scheduler last decided.
     pub(super) last_tick: Option<Timestamp>,
+}
+
+/// Jobs of which something has changed since somebody last asked. Two states are equal whoever has asked.
+#[derive(Clone, Debug, Default)]
+struct Changed(BTreeSet<JobId>);
+
+impl PartialEq for Changed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Changed {}
+
+/// A job's row: what has become of it, and what runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// What has become of it so far.
+    pub past: Option<Past>,
+    /// Its run, if it runs.
+    pub running: Option<Running>,
 }
 
 /// What has become of a job so far.
@@ -98,13 +131,58 @@ pub enum Next {
 impl State {
     /// Nothing has happened yet. Jobs are due from now on.
     pub fn new(clock: Clock) -> Self {
-        Self {
+        let head = Head {
             since: clock.wall,
-            past: BTreeMap::new(),
-            running: BTreeMap::new(),
             watch: Watch::new(clock),
             last_tick: None,
+        };
+        Self::from_rows(head, [])
+    }
+
+    /// The state that was stored as its head and rows.
+    pub fn from_rows(head: Head, rows: impl IntoIterator<Item = (JobId, Row)>) -> Self {
+        let mut state = Self {
+            head,
+            past: BTreeMap::new(),
+            running: BTreeMap::new(),
+            changed: Changed::default(),
+        };
+        for (id, row) in rows {
+            if let Some(running) = row.running {
+                state.running.insert(id.clone(), running);
+            }
+            if let Some(past) = row.past {
+                state.past.insert(id, past);
+            }
         }
+        state
+    }
+
+    /// What is to be stored beside rows, after each tick.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The row of a job.
+    pub fn row(&self, id: &JobId) -> Row {
+        Row {
+            past: self.past.get(id).copied(),
+            running: self.running.get(id).copied(),
+        }
+    }
+
+    /// The jobs whose rows have changed since this was last asked.
+    pub fn take_changed(&mut self) -> impl Iterator<Item = JobId> {
+        std::mem::take(&mut self.changed.0).into_iter()
+    }
+
+    pub(super) fn runs(&self, id: &JobId) -> bool {
+        self.running.contains_key(id)
+    }
+
+    pub(super) fn begin(&mut self, id: &JobId, running: Running) {
+        self.changed.0.insert(id.clone());
+        self.running.insert(id.clone(), running);
     }
 
     /// What runs.
@@ -119,12 +197,12 @@ impl State {
 
     /// Why the clock is not trusted at present.
     pub fn clock_alarm(&self) -> Option<ClockAlarm> {
-        self.watch.alarm()
+        self.head.watch.alarm()
     }
 
     /// An operator says that the clock is right: the alarm ends, and time goes on from here.
     pub fn confirm_clock(&mut self, clock: Clock) {
-        self.watch.confirm(clock);
+        self.head.watch.confirm(clock);
     }
 
     /// An operator wants a job to run now, whatever its schedule and window say. Limits hold.
@@ -133,8 +211,9 @@ impl State {
     }
 
     pub(super) fn past_mut(&mut self, id: &JobId) -> &mut Past {
+        self.changed.0.insert(id.clone());
         let fresh = Past {
-            settled: self.since,
+            settled: self.head.since,
             retry: None,
             last_good: None,
             requested: None,

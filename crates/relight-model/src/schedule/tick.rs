@@ -69,12 +69,12 @@ impl Schedule {
 
     /// Decides what is to be done now, and moves the state on: what is started runs, what is skipped is settled.
     pub fn tick(&self, state: &mut State, clock: Clock) -> Tick {
-        let now = state.watch.look(clock);
+        let now = state.head.watch.look(clock);
         let mut making = Making {
             schedule: self,
             now,
-            last_tick: state.last_tick,
-            alarm: state.watch.alarm(),
+            last_tick: state.head.last_tick,
+            alarm: state.head.watch.alarm(),
             decisions: Vec::new(),
             ready: Vec::new(),
             next: None,
@@ -89,7 +89,7 @@ impl Schedule {
             making.consider(job, state);
         }
         making.start(state);
-        state.last_tick = Some(now);
+        state.head.last_tick = Some(now);
         Tick {
             now,
             decisions: making.decisions,
@@ -141,7 +141,7 @@ impl<'s> Making<'s> {
         let now = self.now;
         let past = state.past.get(&job.id).copied();
         let requested = past.and_then(|past| past.requested);
-        let mut settled = past.map_or(state.since, |past| past.settled);
+        let mut settled = past.map_or(state.head.since, |past| past.settled);
         let held = self.alarm.is_some() && !job.id.kind().goes_on();
         if !held && settled.duration_since(now) > PERMITTED_DEVIATION {
             // A clock that was ahead must not keep jobs from running until the time that it said.
@@ -155,7 +155,7 @@ impl<'s> Making<'s> {
         if requested.is_none() && latest.is_none() {
             return;
         }
-        if state.running.contains_key(&job.id) {
+        if state.runs(&job.id) {
             let due = latest.or(requested).unwrap_or(now);
             self.wait(job, due, WaitReason::StillRunning);
             return;
@@ -282,7 +282,7 @@ impl<'s> Making<'s> {
         let now = self.now;
         let mut used = vec![0_u32; self.schedule.limits.len()];
         let mut runs = 0_u32;
-        for id in state.running.keys() {
+        for (id, _) in state.running() {
             runs = runs.saturating_add(1);
             for &at in self.schedule.job(id).map_or(&[][..], |job| &job.resources) {
                 if let Some(used) = used.get_mut(at) {
@@ -326,7 +326,10 @@ impl<'s> Making<'s> {
             }
             match reason {
                 Some(reason) => {
-                    state.past_mut(&ready.job.id).waiting.get_or_insert(ready.since);
+                    let past = state.past.get(&ready.job.id);
+                    if past.is_none_or(|past| past.waiting.is_none()) {
+                        state.past_mut(&ready.job.id).waiting = Some(ready.since);
+                    }
                     self.wait(ready.job, ready.due, reason);
                 }
                 None => {
@@ -339,7 +342,8 @@ impl<'s> Making<'s> {
 
     fn run(&mut self, ready: Ready<'_>, state: &mut State) {
         let id = &ready.job.id;
-        if let Some(past) = state.past.get_mut(id) {
+        if state.past.contains_key(id) {
+            let past = state.past_mut(id);
             past.waiting = None;
             if ready.requested {
                 past.requested = None;
@@ -351,7 +355,7 @@ impl<'s> Making<'s> {
             started: self.now,
             requested: ready.requested,
         };
-        state.running.insert(id.clone(), running);
+        state.begin(id, running);
         self.decisions.push(Decision::Start {
             job: id.clone(),
             due: ready.due,
