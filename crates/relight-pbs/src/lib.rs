@@ -4,3 +4,4 @@ pub mod access;
 pub mod client;
 pub mod formats;
 pub mod service;
+pub mod sync;

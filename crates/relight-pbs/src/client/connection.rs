@@ -41,7 +41,7 @@ pub struct ClientOptions {
 
 /// A server, who asks, and which datastore and namespace are meant.
 pub struct Client {
-    options: ClientOptions,
+    pub(super) options: ClientOptions,
     ticket: Mutex<Option<Ticket>>,
     idle: Mutex<Option<Plain>>,
 }
@@ -78,6 +78,11 @@ impl Client {
             datastore: address.datastore.clone(),
             namespace,
         }))
+    }
+
+    /// Who asks.
+    pub fn auth_id(&self) -> &crate::access::AuthId {
+        self.options.credentials.auth_id()
     }
 
     /// The datastore that is meant.
@@ -131,20 +136,8 @@ impl Client {
             file: FileName::CLIENT_LOG.to_string(),
             source,
         })?;
-        let SnapshotName { group, backup_time } = snapshot;
-        let namespace = &self.options.namespace;
-        let parameters = [
-            ("backup-id", group.backup_id.to_string()),
-            ("backup-time", backup_time.seconds().to_string()),
-            ("backup-type", group.backup_type.to_string()),
-        ];
-        let ns = (!namespace.is_root()).then(|| ("ns", namespace.as_str().to_string()));
-        let query = rest::query(parameters.into_iter().chain(ns));
-        let path = format!("/admin/datastore/{}/upload-backup-log", self.options.datastore);
-        let authority = self.options.transport.authority();
-        let mut request = rest::upload(&authority, &format!("{path}?{query}"), encoded.into())?;
-        self.shown().await?.add(&mut request);
-        self.answer(request, &path).await.map(drop)
+        self.upload_raw_log(&self.options.namespace, snapshot, encoded.into())
+            .await
     }
 
     /// Begins to write a snapshot. With a key everything is encrypted.
@@ -181,9 +174,21 @@ impl Client {
         snapshot: &SnapshotName,
         more: [(&'static str, String); N],
     ) -> Result<(Wire, Connected)> {
+        self.session_in(&self.options.namespace, call, protocol, snapshot, more)
+            .await
+    }
+
+    /// Begins a session in any namespace of the datastore.
+    pub(super) async fn session_in<const N: usize>(
+        &self,
+        namespace: &Namespace,
+        call: &str,
+        protocol: &'static str,
+        snapshot: &SnapshotName,
+        more: [(&'static str, String); N],
+    ) -> Result<(Wire, Connected)> {
         let SnapshotName { group, backup_time } = snapshot;
-        let ns =
-            (!self.options.namespace.is_root()).then(|| ("ns", self.options.namespace.as_str().to_string()));
+        let ns = (!namespace.is_root()).then(|| ("ns", namespace.as_str().to_string()));
         let parameters = [
             ("backup-id", group.backup_id.to_string()),
             ("backup-time", backup_time.seconds().to_string()),
@@ -217,7 +222,7 @@ impl Client {
     }
 
     /// What shows who asks; a new ticket if there is none or it is old.
-    async fn shown(&self) -> Result<Shown> {
+    pub(super) async fn shown(&self) -> Result<Shown> {
         let credentials = &self.options.credentials;
         if credentials.auth_id().token().is_some() {
             return Ok(Shown::Token(credentials.authorization()?));
@@ -282,7 +287,7 @@ impl Client {
         self.answer(request, path).await
     }
 
-    async fn answer(&self, request: Request<Full<Bytes>>, path: &str) -> Result<Value> {
+    pub(super) async fn answer(&self, request: Request<Full<Bytes>>, path: &str) -> Result<Value> {
         let mut kept = self.idle.lock().await.take();
         if let Some(plain) = &mut kept
             && !plain.is_open().await

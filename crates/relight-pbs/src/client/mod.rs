@@ -8,6 +8,8 @@ mod backup;
 mod connection;
 mod credentials;
 mod error;
+mod limit;
+mod raw;
 mod reader;
 mod rest;
 mod source;
@@ -20,6 +22,8 @@ pub use backup::{ArchiveWriter, BackupOptions, BackupSession, Finished, SavedArc
 pub use connection::{Client, ClientOptions};
 pub use credentials::Credentials;
 pub use error::ClientError;
+pub use limit::{Limited, Rate};
+pub use raw::{RawReader, RawWriter};
 pub use reader::{Content, Piece, Pieces, ReaderArchive, ReaderSession};
 pub use source::{RemoteArchive, RemoteStream, RemoteTree, client_error};
 pub use tls::{TlsTransport, Trust};

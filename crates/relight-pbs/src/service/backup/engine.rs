@@ -15,7 +15,7 @@ use crate::service::datastore::{Datastore, StoreError, zero_digest};
 use crate::service::http::{ApiError, ApiResult};
 
 /// What archive of the repository a file becomes.
-pub(super) fn archive_kind(name: &FileName) -> ArchiveKind {
+pub(crate) fn archive_kind(name: &FileName) -> ArchiveKind {
     match (name.kind(), name.stem()) {
         (FileKind::Blob, _) => ArchiveKind::Blob,
         (FileKind::FixedIndex, _) => ArchiveKind::Image,
@@ -32,7 +32,7 @@ fn failed(error: relight_repo::RepoError) -> ApiError {
 }
 
 /// A session of the engine. Everything but ending it blocks; it is ended on a thread of its own.
-pub(super) struct Engine {
+pub(crate) struct Engine {
     session: Option<Session>,
     cancelled: Arc<AtomicBool>,
 }
@@ -128,6 +128,12 @@ impl Engine {
         Ok(*id == ChunkId::ZEROS || repository.index().writable(id).is_some())
     }
 
+    /// The same, if it also has this length.
+    pub fn has_chunk(&self, id: &ChunkId, length: u32) -> ApiResult<bool> {
+        let place = self.session()?.repository().index().writable(id);
+        Ok(place.is_some_and(|place| place.record.raw == length))
+    }
+
     /// Makes a snapshot of these archives, durable and whole.
     pub fn publish(&self, spec: SnapshotSpec, archives: Vec<Archive>) -> ApiResult<Snapshot> {
         self.session()?.publish(spec, archives).map_err(failed)
@@ -135,7 +141,7 @@ impl Engine {
 }
 
 /// A chunk that may not be named.
-pub(super) fn no_such_chunk(digest: &Digest) -> ApiError {
+pub(crate) fn no_such_chunk(digest: &Digest) -> ApiError {
     ApiError::bad_request(format!("no such chunk {}", hex::encode(digest)))
 }
 

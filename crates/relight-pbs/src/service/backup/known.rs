@@ -11,7 +11,7 @@ use crate::service::http::{ApiError, ApiResult};
 
 /// In which form a chunk is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Content whose digest was checked.
     Plain,
     /// The same, of nothing but zeros, which need not be in the repository.
@@ -22,7 +22,7 @@ pub(super) enum Form {
 
 /// A chunk that may be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// Bytes of content.
     pub length: u32,
     /// In which form it is known.
@@ -41,7 +41,7 @@ impl Known {
 
 /// All chunks that may be named.
 #[derive(Default)]
-pub(super) struct KnownChunks(RwLock<HashMap<Digest, Known>>);
+pub(crate) struct KnownChunks(RwLock<HashMap<Digest, Known>>);
 
 impl KnownChunks {
     /// The chunk of that digest, if it may be named.
@@ -69,7 +69,7 @@ impl KnownChunks {
 }
 
 /// Reads a digest of 64 hexadecimal digits.
-pub(super) fn parse_digest(text: &str) -> ApiResult<Digest> {
+pub(crate) fn parse_digest(text: &str) -> ApiResult<Digest> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text, &mut digest)
         .map_err(|_| ApiError::bad_request("a digest is not 64 hexadecimal digits"))?;

@@ -7,10 +7,11 @@
 
 mod calls;
 mod dynamic;
-mod engine;
+pub(crate) mod engine;
 mod finish;
 mod fixed;
-mod known;
+pub(crate) mod ingest;
+pub(crate) mod known;
 mod previous;
 mod route;
 mod state;

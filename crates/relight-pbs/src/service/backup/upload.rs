@@ -3,17 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use aws_lc_rs::digest;
-use relight_repo::ChunkId;
-use relight_repo::pack::PackKind;
-use relight_repo::session::{Encoded, is_zero};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 
 use super::Shared;
 use super::engine::archive_kind;
-use super::known::{Form, Known, parse_digest};
-use crate::formats::blob::{self, Blob, BlobKind, ChunkDecoder, MAX_CHUNK, MAX_ENCODED};
+use super::ingest::{Ingest, NewChunk};
+use super::known::parse_digest;
+use crate::formats::blob::{self, MAX_CHUNK, MAX_ENCODED};
 use crate::formats::index::Digest;
 use crate::formats::manifest::UploadStatistic;
 use crate::service::http::{ApiError, ApiResult};
@@ -44,22 +41,11 @@ struct Parameters {
     encoded_size: usize,
 }
 
-/// A chunk that is announced.
-#[derive(Clone, Copy)]
-struct Chunk {
-    digest: Digest,
-    /// Bytes of content.
-    size: u32,
-    pack: PackKind,
-    /// Whether it is of an image, in which zeros are not stored.
-    image: bool,
-}
-
 /// What uploads of a session share.
 pub(super) struct Uploads {
     budget: Semaphore,
     buffers: Mutex<Vec<Vec<u8>>>,
-    decoders: Mutex<Vec<ChunkDecoder>>,
+    ingest: Ingest,
     /// Chunks that are being stored.
     storing: AtomicUsize,
     stored: Notify,
@@ -75,7 +61,7 @@ impl Uploads {
         Self {
             budget: Semaphore::new(BUDGET as usize),
             buffers: Mutex::default(),
-            decoders: Mutex::default(),
+            ingest: Ingest::default(),
             storing: AtomicUsize::new(0),
             stored: Notify::new(),
             count: AtomicU64::new(0),
@@ -217,7 +203,7 @@ async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult
 
 impl Shared {
     /// Whether a chunk of this length may come for this index.
-    fn announce(&self, wid: u32, digest: Digest, size: u32, fixed: bool) -> ApiResult<Chunk> {
+    fn announce(&self, wid: u32, digest: Digest, size: u32, fixed: bool) -> ApiResult<NewChunk> {
         let mut state = self.state();
         let name = if fixed {
             let writer = state.fixed(wid)?;
@@ -226,7 +212,7 @@ impl Shared {
         } else {
             &state.dynamic(wid)?.name
         };
-        Ok(Chunk {
+        Ok(NewChunk {
             digest,
             size,
             pack: archive_kind(name).pack_kind(),
@@ -235,80 +221,9 @@ impl Shared {
     }
 
     /// Checks a chunk and stores it. False if it was there already.
-    fn store(&self, chunk: &Chunk, bytes: &[u8]) -> ApiResult<bool> {
-        let refused = |error: blob::BlobError| ApiError::bad_request(error.to_string());
-        let blob = Blob::parse(bytes).map_err(refused)?;
-        let (form, new) = match blob.kind() {
-            BlobKind::Encrypted | BlobKind::EncryptedZstd => {
-                // That is all that can be checked without the key.
-                blob.check_crc().map_err(refused)?;
-                let encoded = Encoded::ClientSealed {
-                    digest: chunk.digest,
-                    blob: bytes,
-                    raw: chunk.size,
-                };
-                let id = ChunkId::of_client_sealed(&chunk.digest);
-                (Form::Sealed, self.put(chunk, id, encoded)?)
-            }
-            BlobKind::Plain => {
-                let content = blob.payload();
-                if content.len() != chunk.size as usize {
-                    let (got, size) = (content.len(), chunk.size);
-                    return Err(ApiError::bad_request(format!(
-                        "wrong chunk size ({got} != {size})"
-                    )));
-                }
-                self.store_plain(chunk, content, Encoded::Plain(content))?
-            }
-            BlobKind::Zstd => {
-                let decoder = lock(&self.uploads.decoders).pop();
-                let mut decoder = match decoder {
-                    Some(decoder) => decoder,
-                    None => ChunkDecoder::new().map_err(refused)?,
-                };
-                let frame = blob.payload();
-                let stored = match decoder.expand(frame, chunk.size as usize) {
-                    // A frame that is longer than its content is of no use.
-                    Ok(content) if frame.len() >= content.len() => {
-                        self.store_plain(chunk, content, Encoded::Plain(content))
-                    }
-                    Ok(content) => {
-                        let raw = chunk.size;
-                        self.store_plain(chunk, content, Encoded::Zstd { frame, raw })
-                    }
-                    Err(error) => Err(refused(error)),
-                };
-                lock(&self.uploads.decoders).push(decoder);
-                stored?
-            }
-        };
-        let known = Known {
-            length: chunk.size,
-            form,
-        };
+    fn store(&self, chunk: &NewChunk, bytes: &[u8]) -> ApiResult<bool> {
+        let (known, new) = self.uploads.ingest.store(&self.engine, chunk, bytes)?;
         self.known.add(chunk.digest, known)?;
         Ok(new)
-    }
-
-    fn store_plain(&self, chunk: &Chunk, content: &[u8], encoded: Encoded<'_>) -> ApiResult<(Form, bool)> {
-        if digest::digest(&digest::SHA256, content).as_ref() != chunk.digest {
-            let digest = hex::encode(chunk.digest);
-            return Err(ApiError::bad_request(format!(
-                "wrong digest: the content of the chunk is not {digest}"
-            )));
-        }
-        if chunk.image && is_zero(content) {
-            return Ok((Form::Zeros, false));
-        }
-        let form = if is_zero(content) {
-            Form::Zeros
-        } else {
-            Form::Plain
-        };
-        Ok((form, self.put(chunk, ChunkId(chunk.digest), encoded)?))
-    }
-
-    fn put(&self, chunk: &Chunk, id: ChunkId, encoded: Encoded<'_>) -> ApiResult<bool> {
-        self.engine.put_chunk(chunk.pack, id, encoded)
     }
 }

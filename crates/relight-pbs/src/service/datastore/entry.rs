@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::error::{Result, StoreError};
 use crate::formats::blob;
 use crate::formats::ids::{FileKind, FileName, Namespace, SnapshotName};
+use crate::formats::index::IndexHeader;
 use crate::formats::manifest::{CryptMode, Manifest, ManifestFile, UploadStatistic};
 
 /// Attributes of snapshots of the repository in which the service keeps what the protocol knows besides.
@@ -20,6 +21,8 @@ pub mod attribute {
     pub const MANIFEST: &str = "pbs.manifest";
     /// Figures of what the client sent, as JSON.
     pub const UPLOAD: &str = "pbs.upload";
+    /// What the headers of indexes say that came from another server, as JSON: file, `uuid` in hexadecimal digits, `ctime`.
+    pub const INDEXES: &str = "pbs.indexes";
 }
 
 /// A manifest that is longer is not kept as an attribute: it would slow down every listing.
@@ -33,16 +36,23 @@ pub fn attributes(
     manifest: &Manifest,
     upload: &UploadStatistic,
 ) -> Result<BTreeMap<String, String>> {
-    let json = |value: serde_json::Result<String>| {
-        value.map_err(|error| StoreError::refused(format!("the manifest cannot be kept: {error}")))
-    };
-    let mut attributes = BTreeMap::new();
-    attributes.insert(attribute::OWNER.to_string(), owner.to_string());
+    let mut attributes = copied_attributes(owner, manifest)?;
     attributes.insert(
         attribute::UPLOAD.to_string(),
-        json(serde_json::to_string(upload))?,
+        kept(serde_json::to_string(upload))?,
     );
-    let text = json(serde_json::to_string(manifest))?;
+    Ok(attributes)
+}
+
+fn kept(value: serde_json::Result<String>) -> Result<String> {
+    value.map_err(|error| StoreError::refused(format!("the manifest cannot be kept: {error}")))
+}
+
+/// The attributes of a snapshot that comes from another server, whose manifest tells the figures of its upload.
+pub fn copied_attributes(owner: &str, manifest: &Manifest) -> Result<BTreeMap<String, String>> {
+    let mut attributes = BTreeMap::new();
+    attributes.insert(attribute::OWNER.to_string(), owner.to_string());
+    let text = kept(serde_json::to_string(manifest))?;
     if text.len() <= MAX_ATTRIBUTE {
         attributes.insert(attribute::MANIFEST.to_string(), text);
     }
@@ -112,6 +122,18 @@ impl Body {
 
     fn upload_statistic(&self) -> Option<Value> {
         serde_json::from_str(self.snapshot.attributes.get(attribute::UPLOAD)?).ok()
+    }
+
+    /// What the header of an index says, if that was kept.
+    pub(super) fn index_header(&self, name: &FileName) -> Option<IndexHeader> {
+        let headers: Value = serde_json::from_str(self.snapshot.attributes.get(attribute::INDEXES)?).ok()?;
+        let header = headers.get(name.as_str())?;
+        let mut uuid = [0; 16];
+        hex::decode_to_slice(header["uuid"].as_str()?, &mut uuid).ok()?;
+        Some(IndexHeader {
+            uuid,
+            ctime: header["ctime"].as_i64()?,
+        })
     }
 
     /// Who made it.

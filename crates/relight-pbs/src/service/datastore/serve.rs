@@ -141,7 +141,9 @@ impl Datastore {
         let archives = &entry.body.snapshot.archives;
         match file.source {
             Source::Index(number) => {
-                let header = index::header(entry.id(), &file.name, entry.name.backup_time);
+                let kept = entry.body.index_header(&file.name);
+                let header =
+                    kept.unwrap_or_else(|| index::header(entry.id(), &file.name, entry.name.backup_time));
                 index::make(&self.reader(), &archives[number], &file.name, header)
             }
             Source::KeptIndex(number, kept) => {

@@ -3,13 +3,13 @@
 use http::Method;
 use jiff::SignedDuration;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Service, allowed, no_task, parameters, task_id};
 use crate::access::Privileges;
 use crate::formats::ids::{BackupId, BackupTime, BackupType, Group, Namespace, SnapshotName};
-use crate::service::datastore::{Selection, acl_path};
-use crate::service::http::{Answer, ApiError, ApiResult, Call, Router};
+use crate::service::datastore::{Datastore, Selection, acl_path};
+use crate::service::http::{Answer, ApiError, ApiResult, Call, NoParameters, Router};
 use crate::service::tasks::Task;
 
 #[derive(Deserialize)]
@@ -48,19 +48,45 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
             &acl_path(&given.store, &Namespace::ROOT),
             Privileges::DATASTORE_AUDIT,
         )?;
-        let store = of.stores.get(&given.store)?;
-        let mut status = json!(store.collect_status());
-        status["store"] = store.name().into();
-        if let Some((ended, state)) = store.last_collection() {
-            status["last-run-endtime"] = ended.as_second().into();
-            status["last-run-state"] = state.into();
+        Answer::data(last_collection(&*of.stores.get(&given.store)?))
+    });
+    let of = service.clone();
+    router.on_blocking(Method::GET, "/admin/gc", move |call, _: NoParameters| {
+        let mut list = Vec::new();
+        for store in of.stores.all() {
+            if sees_collections(&call, store.name())? {
+                list.push(last_collection(&store));
+            }
         }
-        Answer::data(status)
+        Answer::data(list)
+    });
+    let of = service.clone();
+    router.on_blocking(Method::GET, "/admin/gc/{store}", move |call, given: Of| {
+        if !sees_collections(&call, &given.store)? {
+            return Err(ApiError::forbidden());
+        }
+        Answer::data([last_collection(&*of.stores.get(&given.store)?)])
     });
     let of = service.clone();
     router.on_blocking(Method::POST, GC, move |call, given: Of| {
         collect(&of, &call, &given.store)
     });
+}
+
+fn sees_collections(call: &Call, store: &str) -> ApiResult<bool> {
+    let has = call.privileges(&acl_path(store, &Namespace::ROOT))?;
+    Ok(has.intersects(Privileges::DATASTORE_AUDIT | Privileges::DATASTORE_MODIFY))
+}
+
+/// What is known of the last collection of a datastore.
+fn last_collection(store: &Datastore) -> Value {
+    let mut status = json!(store.collect_status());
+    status["store"] = store.name().into();
+    if let Some((ended, state)) = store.last_collection() {
+        status["last-run-endtime"] = ended.as_second().into();
+        status["last-run-state"] = state.into();
+    }
+    status
 }
 
 fn collect(service: &Service, call: &Call, name: &str) -> ApiResult<Answer> {

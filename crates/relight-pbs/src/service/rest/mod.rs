@@ -4,6 +4,7 @@ mod browse;
 mod download;
 mod groups;
 mod jobs;
+mod moving;
 mod namespaces;
 mod prune;
 mod snapshots;
@@ -43,6 +44,7 @@ pub fn routes(router: &mut Router, stores: &Arc<Stores>, tasks: &Arc<Tasks>) {
     snapshots::routes(router, &service);
     prune::routes(router, &service);
     jobs::routes(router, &service);
+    moving::routes(router, &service);
     download::routes(router, &service);
     browse::routes(router, &service);
 }

@@ -108,6 +108,8 @@ fn index(service: &Service, call: &Call, name: &str) -> ApiResult<Answer> {
         "gc",
         "group-notes",
         "groups",
+        "move-group",
+        "move-namespace",
         "namespace",
         "notes",
         "protected",

@@ -124,6 +124,14 @@ impl Task {
         self.shared.stopped.clone()
     }
 
+    /// How it would end if it ended well now, as clients show it.
+    pub fn state(&self) -> String {
+        match self.shared.warnings.load(Ordering::Relaxed) {
+            0 => End::Ok.text(),
+            warnings => End::Warnings(warnings).text(),
+        }
+    }
+
     /// Ends it.
     pub fn end(mut self, result: Result<(), String>) {
         self.finish(result);

@@ -1,0 +1,103 @@
+//! One group: which of its snapshots the other server lacks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Push, Result, SyncError, blocking, stopped};
+use crate::access::AuthId;
+use crate::formats::ids::{BackupTime, Namespace};
+use crate::formats::manifest::{CryptMode, Manifest};
+use crate::service::datastore::{Entry, GroupEntry};
+
+impl Push<'_> {
+    /// `owner` is that of the group there, if it is there.
+    pub(super) async fn group(
+        &mut self,
+        theirs: &Namespace,
+        group: &Arc<GroupEntry>,
+        owner: Option<&Option<AuthId>>,
+    ) -> Result<()> {
+        let name = &group.group;
+        self.task.log(format!("sync group {name}"));
+        if let Some(Some(owner)) = owner
+            && !self.job.remote_id.owns_as(owner)
+        {
+            return Err(SyncError::Refused(format!(
+                "the group of the other server belongs to {owner}, not to {}",
+                self.job.remote_id
+            )));
+        }
+        let listed = match owner {
+            Some(_) => self.remote.snapshots(theirs, name).await?,
+            None => Vec::new(),
+        };
+        let newest = listed.last().map(|one| one.name().backup_time);
+        for entry in self.wanted(group, newest).await? {
+            stopped(self.task)?;
+            if let Err(error) = self.snapshot(theirs, &entry).await {
+                // What is damaged here never comes to be there; what could be another time must come before what is newer.
+                if !matches!(error, SyncError::Store(_)) {
+                    return Err(error);
+                }
+                self.failed(format!("sync of snapshot {} failed - {error}", entry.name));
+            }
+        }
+        if self.job.selection.remove_vanished {
+            let here: HashSet<BackupTime> = group
+                .snapshots
+                .iter()
+                .map(|entry| entry.name.backup_time)
+                .collect();
+            self.vanished_snapshots(theirs, &listed, &here).await?;
+        }
+        Ok(())
+    }
+
+    /// What is to be copied, oldest first.
+    async fn wanted(&self, group: &Arc<GroupEntry>, newest: Option<BackupTime>) -> Result<Vec<Arc<Entry>>> {
+        let selection = &self.job.selection;
+        let last = selection.transfer_last.map_or(usize::MAX, |last| last.get());
+        let mut wanted = Vec::new();
+        let (mut older, mut beyond, mut unverified, mut plain) = (0, 0, 0, 0);
+        for (position, entry) in group.snapshots.iter().enumerate() {
+            let is_verified = || {
+                let found = entry.marks.as_ref().and_then(|marks| marks.verification.as_ref());
+                found.is_some_and(|found| found.good)
+            };
+            if newest.is_some_and(|newest| entry.name.backup_time <= newest) {
+                older += 1;
+            } else if position >= last {
+                beyond += 1;
+            } else if selection.verified_only && !is_verified() {
+                unverified += 1;
+            } else if selection.encrypted_only && !self.is_encrypted(entry).await? {
+                plain += 1;
+            } else {
+                wanted.push(entry.clone());
+            }
+        }
+        for (count, why) in [
+            (older, "not newer than the newest one there"),
+            (beyond, "due to transfer-last"),
+            (unverified, "not verified"),
+            (plain, "not encrypted"),
+        ] {
+            if count > 0 {
+                self.task.log(format!("skipped: {count} snapshot(s) - {why}"));
+            }
+        }
+        wanted.reverse();
+        Ok(wanted)
+    }
+
+    async fn is_encrypted(&self, entry: &Arc<Entry>) -> Result<bool> {
+        let manifest = self.manifest(entry).await?;
+        let mut files = manifest.files.iter().peekable();
+        Ok(files.peek().is_some() && files.all(|file| file.crypt_mode == CryptMode::Encrypt))
+    }
+
+    pub(super) async fn manifest(&self, entry: &Arc<Entry>) -> Result<Manifest> {
+        let (store, entry) = (self.job.local.store.clone(), entry.clone());
+        blocking(move || store.manifest(&entry)).await
+    }
+}
