@@ -9,6 +9,7 @@
 pub mod config;
 mod error;
 pub mod gate;
+mod jobs;
 mod listener;
 mod notify;
 mod repositories;

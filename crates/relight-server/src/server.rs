@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::error::{Result, ServerError};
 use crate::gate::Gate;
+use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
 use crate::notify::notify;
 use crate::state::State;
@@ -28,6 +29,7 @@ pub struct Server {
     certificate: Arc<Certificate>,
     gate: Arc<Gate>,
     tasks: Arc<Tasks>,
+    jobs: Arc<Jobs>,
     service: Arc<HttpService>,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
@@ -90,12 +92,15 @@ impl Server {
         service::rest::routes(&mut router, &stores, &tasks);
         service::backup::routes(&mut router, &stores, &tasks);
         service::reader::routes(&mut router, &stores, &tasks);
+        let jobs = Jobs::new(&gate, &stores, &tasks)?;
+        rest::job_routes(&mut router, &jobs);
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
             config,
             certificate,
             gate,
             tasks,
+            jobs,
             service,
             listeners: Vec::new(),
             stop: watch::Sender::new(false),
@@ -149,6 +154,7 @@ impl Server {
                 house.clone().listen(listener, self.stop.subscribe()),
             ));
         }
+        let watching = tokio::spawn(jobs::watch(self.jobs.clone(), self.stop.subscribe()));
         notify("READY=1");
         let mut stop = self.stop.subscribe();
         let _ = stop.wait_for(|stop| *stop).await;
@@ -156,6 +162,7 @@ impl Server {
         for task in listening {
             let _ = task.await;
         }
+        let _ = watching.await;
         self.service.stop();
         self.tasks.stop_workers();
         let left = async {

@@ -2,7 +2,10 @@
 
 mod acl;
 mod host;
+mod job_lists;
 mod node;
+mod remotes;
+mod sync_jobs;
 mod ticket;
 mod tokens;
 mod users;
@@ -12,9 +15,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use relight_pbs::access::{AuthId, Privileges, UserId};
 use relight_pbs::service::http::{ApiError, ApiResult, Call, Router};
+use serde::Serialize;
 
 use crate::error::ServerError;
 use crate::gate::Gate;
+use crate::jobs::Jobs;
 
 /// What the server says of itself.
 pub(crate) struct About {
@@ -34,6 +39,32 @@ pub(crate) fn routes(router: &mut Router, gate: &Arc<Gate>, about: About) {
     tokens::routes(router, gate);
     acl::routes(router, gate, &about);
     node::routes(router, &about);
+}
+
+/// Adds the routes about other servers and jobs.
+pub(crate) fn job_routes(router: &mut Router, jobs: &Arc<Jobs>) {
+    remotes::routes(router, jobs);
+    sync_jobs::routes(router, jobs);
+    job_lists::routes(router);
+}
+
+/// What changes whenever something in a list does, so that nobody changes what somebody else has just changed.
+fn digest(list: &impl Serialize) -> ApiResult<String> {
+    let text = serde_json::to_vec(list).map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(hex::encode(aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        &text,
+    )))
+}
+
+/// Goes on only if nothing was changed since the caller saw the list, if it tells what it saw.
+fn require_digest(seen: Option<&str>, list: &impl Serialize) -> ApiResult<()> {
+    match seen {
+        Some(seen) if !seen.eq_ignore_ascii_case(&digest(list)?) => Err(ApiError::bad_request(
+            "detected modified configuration - file changed by other user? Try again.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A failed change, as clients see it.

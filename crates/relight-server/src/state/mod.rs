@@ -1,10 +1,12 @@
-//! What the server remembers: users, tokens, rules, its signing key, and the records of denied and changing requests. One SQLite
+//! What the server remembers: users, tokens, rules, other servers and copies from and to them, its signing key, and the records of denied and changing requests. One SQLite
 //! database in the state folder, which the running server and the commands of the operator open side by side.
 
 mod audit;
+mod remotes;
 mod rules;
 mod schema;
 mod secrets;
+mod sync_jobs;
 mod tokens;
 mod users;
 
@@ -18,8 +20,10 @@ use relight_pbs::access::Rule;
 use rusqlite::Connection;
 
 pub use audit::{Record, RecordFilter};
+pub use remotes::{Remote, RemoteChange};
 pub use secrets::NewSecret;
 pub(crate) use secrets::random;
+pub use sync_jobs::{Direction, JobRun, SyncJob, SyncJobFields};
 pub use tokens::{Token, TokenChange};
 pub use users::{PasswordHash, User, UserChange};
 

@@ -56,6 +56,26 @@ const STEPS: &[&str] = &[
         BEGIN SELECT RAISE(ABORT, 'records are never changed'); END;
     CREATE TRIGGER audit_is_never_removed BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'records are never removed'); END;",
+    // 2
+    "CREATE TABLE remotes (
+        name TEXT PRIMARY KEY NOT NULL,
+        -- JSON: host, port, who asks, fingerprint, comment.
+        config TEXT NOT NULL,
+        -- The password or the secret of the token, as it is to be shown to the other server.
+        secret TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE sync_jobs (
+        id TEXT PRIMARY KEY NOT NULL,
+        -- JSON, as clients see it.
+        config TEXT NOT NULL,
+        -- When its schedule began to count: when it was made, or changed, or run last. Seconds since 1970.
+        since INTEGER NOT NULL,
+        -- Who wants it to run now, if anybody on this host does.
+        requested TEXT,
+        last_upid TEXT,
+        last_state TEXT,
+        last_end INTEGER
+    ) STRICT;",
 ];
 
 /// Brings the tables of a database to this version.
