@@ -113,11 +113,7 @@ pub fn prompt_new(question: &str) -> Result<Passphrase> {
 /// A new password of a user of the server: the first line of a file, or typed twice.
 pub fn new_password(file: Option<&Path>) -> Result<Zeroizing<String>> {
     if let Some(path) = file {
-        let read = std::fs::read_to_string(path);
-        let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
-        return Ok(Zeroizing::new(
-            text.lines().next().unwrap_or_default().to_string(),
-        ));
+        return first_line(path);
     }
     let missing = "there is no terminal to ask for a password: name a file with --new-password-file";
     let first = typed("New password (at least 8 characters): ", missing)?;
@@ -127,6 +123,25 @@ pub fn new_password(file: Option<&Path>) -> Result<Zeroizing<String>> {
         ));
     }
     Ok(first)
+}
+
+fn first_line(path: &Path) -> Result<Zeroizing<String>> {
+    let read = std::fs::read_to_string(path);
+    let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);
+    Ok(Zeroizing::new(
+        text.lines().next().unwrap_or_default().to_string(),
+    ))
+}
+
+/// What shows another server who asks: the first line of a file, which `option` names, or typed.
+pub fn secret(file: Option<&Path>, option: &str) -> Result<Zeroizing<String>> {
+    match file {
+        Some(path) => first_line(path),
+        None => typed(
+            "Secret or password: ",
+            &format!("there is no terminal to ask for the secret: name a file with {option}"),
+        ),
+    }
 }
 
 /// Reads a passphrase from the terminal.

@@ -16,11 +16,13 @@ mod map;
 mod mount;
 mod protect;
 mod quickstart;
+mod remote;
 mod repair;
 mod restore;
 mod serve;
 mod snapshots;
 mod stats;
+mod sync;
 mod token;
 mod user;
 mod verify;
@@ -89,6 +91,12 @@ pub enum Command {
     /// Manage what users and tokens may do on the server
     #[command(subcommand)]
     Acl(acl::Command),
+    /// Manage the other servers that the server copies from and to
+    #[command(subcommand)]
+    Remote(remote::Command),
+    /// Manage and run the server's jobs that copy from and to other servers
+    #[command(subcommand)]
+    Sync(sync::Command),
     /// Show what was denied and changed on the server, and by whom
     Audit(audit::Options),
 }
@@ -122,6 +130,8 @@ impl Command {
             Self::User(command) => user::run(global, command),
             Self::Token(command) => token::run(global, command),
             Self::Acl(command) => acl::run(global, command),
+            Self::Remote(command) => remote::run(global, command),
+            Self::Sync(command) => sync::run(global, command),
             Self::Audit(options) => audit::run(global, options),
         }
     }

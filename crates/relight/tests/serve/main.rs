@@ -3,6 +3,7 @@
 mod access;
 mod agentless;
 mod backup;
+mod copies;
 mod keys;
 mod lab;
 mod originals;
