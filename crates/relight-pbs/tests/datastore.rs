@@ -464,6 +464,36 @@ fn collection_tells_what_it_found_and_remembers_it() {
 }
 
 #[test]
+fn what_was_forgotten_a_moment_ago_is_shown_as_pending() {
+    let place = Place::new();
+    let store = place.datastore();
+    for snapshot in ["vm/100/2023-11-14T22:13:21Z", "vm/101/2023-11-14T22:13:21Z"] {
+        let mut upload = Upload::new(&place.open(), "", snapshot);
+        if snapshot.starts_with("vm/100") {
+            upload = upload.image("drive.img.fidx", &image());
+        }
+        upload.blob("a.blob", b"a").finish("bkup@pbs");
+    }
+    let collect = || {
+        store
+            .collect("UPID:gc:", &|_| (), &AtomicBool::new(false))
+            .unwrap()
+    };
+    let before = collect();
+    assert_eq!((before.pending_bytes, before.removed_bytes), (0, 0));
+    store
+        .forget(&root(), &"vm/100/2023-11-14T22:13:21Z".parse().unwrap())
+        .unwrap();
+    let after = collect();
+    assert!(after.pending_bytes > 0 && after.pending_chunks > 0);
+    assert_eq!(after.removed_bytes, 0);
+    assert!(
+        after.disk_bytes + after.pending_bytes <= before.disk_bytes,
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn of_two_snapshots_in_one_second_the_newer_is_shown() {
     let place = Place::new();
     let store = place.datastore();

@@ -65,11 +65,13 @@ fn space_comes_back_after_the_grace_and_not_before() {
     let report = run(&repository, &options).unwrap();
     assert_eq!(report.condemned.packs, 0, "the packs are younger than the grace");
     assert!(report.found.young.packs > 0);
+    let useless = report.found.young_waste;
     world.storage.advance(25 * HOUR);
     let planned = look(&repository, &options).unwrap();
     let report = run(&repository, &options).unwrap();
     assert!(report.condemned.packs > 0);
     assert_eq!(planned.condemn, report.condemned, "it was planned so");
+    assert_eq!(useless, report.condemned, "it was told while they were young");
     assert_eq!(report.deleted.packs, 0);
     world.storage.advance(23 * HOUR);
     let report = run(&repository, &options).unwrap();

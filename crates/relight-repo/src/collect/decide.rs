@@ -86,6 +86,9 @@ pub(super) fn decide(
             }
         } else if !pack.listed || is_young(survey, options, pack.modified) {
             plan.young.add(pack.line.size);
+            if pack.listed && weight.live == 0 {
+                plan.young_waste.add(pack.line.size);
+            }
         } else if !is_coherent(pack, weight) {
             plan.incoherent += 1;
             tracing::warn!(pack = %pack.line.id, "the index does not hold all of a pack; it is left alone");

@@ -36,6 +36,8 @@ pub struct Plan {
     pub waste: u64,
     /// Packs that are left alone because they are young or of a running session.
     pub young: Amount,
+    /// Those of them that nothing needs: a later collection condemns them, if that stays so.
+    pub young_waste: Amount,
     /// Packs that no index segment mentions.
     pub orphans: Amount,
     /// Packs that were condemned earlier and are not deleted yet, because of the grace or of sessions.

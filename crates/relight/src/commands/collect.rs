@@ -106,6 +106,7 @@ fn found(plan: &Plan, out: &mut String) {
     }
     let lines = [
         ("too young, or of a running writer: left alone", plan.young),
+        ("of these are needed by no snapshot now", plan.young_waste),
         ("in no index: of a writer that was interrupted", plan.orphans),
         ("condemned earlier, waiting for the grace to end", plan.waiting),
     ];

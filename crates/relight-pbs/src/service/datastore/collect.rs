@@ -152,13 +152,20 @@ impl Datastore {
     }
 
     fn figures(&self, task: &str, report: &Report) -> Result<CollectStatus> {
+        let found = &report.found;
+        let pending = [
+            found.waiting,
+            found.young_waste,
+            report.condemned,
+            report.kept_by_lock,
+        ];
         let mut status = CollectStatus {
             upid: Some(task.to_string()),
             disk_chunks: report.found.live_chunks,
             removed_bytes: report.deleted.bytes,
             removed_chunks: report.deleted.packs,
-            pending_bytes: report.found.waiting.bytes + report.condemned.bytes + report.kept_by_lock.bytes,
-            pending_chunks: report.found.waiting.packs + report.condemned.packs + report.kept_by_lock.packs,
+            pending_bytes: pending.iter().map(|amount| amount.bytes).sum(),
+            pending_chunks: pending.iter().map(|amount| amount.packs).sum(),
             still_bad: report.found.damaged,
             ..CollectStatus::default()
         };
