@@ -24,6 +24,9 @@ pub struct Config {
     /// What it serves, each as one datastore.
     #[serde(default, rename = "repository")]
     pub repositories: Vec<RepositoryConfig>,
+    /// Where it was read from.
+    #[serde(skip)]
+    pub path: PathBuf,
 }
 
 /// `[server]`
@@ -138,6 +141,7 @@ impl Config {
             refused(format!("{line}{}", error.message()))
         })?;
         config.check().map_err(refused)?;
+        config.path = path.to_path_buf();
         if let Some(folder) = path.parent() {
             config.rebase(folder);
         }

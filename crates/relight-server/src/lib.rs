@@ -8,10 +8,12 @@
 
 pub mod config;
 mod error;
+pub mod evidence;
 pub mod gate;
 mod jobs;
 mod listener;
 mod notify;
+mod own;
 mod repositories;
 mod rest;
 mod run;
@@ -20,5 +22,6 @@ pub mod state;
 mod tls;
 
 pub use error::{Result, ServerError};
+pub use own::{Adopted, adopt};
 pub use run::{Listening, serve};
 pub use server::{Server, Stopper};

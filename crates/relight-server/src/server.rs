@@ -15,10 +15,12 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};
+use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::gate::Gate;
 use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
 use crate::notify::notify;
+use crate::own::Keeper;
 use crate::state::State;
 use crate::tls::Certificate;
 use crate::{repositories, rest};
@@ -31,6 +33,7 @@ pub struct Server {
     tasks: Arc<Tasks>,
     jobs: Arc<Jobs>,
     service: Arc<HttpService>,
+    keeper: Keeper,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
 }
@@ -86,14 +89,18 @@ impl Server {
         rest::routes(&mut router, &gate, about);
         tasks::rest::routes(&mut router, &tasks);
         let stores = Arc::new(Stores::new());
+        let mut datastores = Vec::new();
         for repository in &config.repositories {
-            stores.add(repositories::datastore(repository, &config.server)?);
+            let datastore = repositories::datastore(repository, &config.server)?;
+            datastores.push(datastore.clone());
+            stores.add(datastore);
         }
         service::rest::routes(&mut router, &stores, &tasks);
         service::backup::routes(&mut router, &stores, &tasks);
         service::reader::routes(&mut router, &stores, &tasks);
         let jobs = Jobs::new(&gate, &stores, &tasks)?;
         rest::job_routes(&mut router, &jobs);
+        let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
             config,
@@ -102,6 +109,7 @@ impl Server {
             tasks,
             jobs,
             service,
+            keeper,
             listeners: Vec::new(),
             stop: watch::Sender::new(false),
         })
@@ -155,6 +163,9 @@ impl Server {
             ));
         }
         let watching = tokio::spawn(jobs::watch(self.jobs.clone(), self.stop.subscribe()));
+        self.gate
+            .state()
+            .add_evidence(&[own_event("the server was started")])?;
         notify("READY=1");
         let mut stop = self.stop.subscribe();
         let _ = stop.wait_for(|stop| *stop).await;
@@ -191,9 +202,26 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(20), ended).await;
-        let gate = self.gate.clone();
-        let _ = tokio::task::spawn_blocking(move || gate.close()).await;
-        Ok(())
+        let (gate, keeper) = (self.gate.clone(), self.keeper);
+        let closed = tokio::task::spawn_blocking(move || {
+            gate.close();
+            let stopped = gate.state().add_evidence(&[own_event("the server was stopped")]);
+            keeper.close();
+            stopped
+        });
+        closed.await.unwrap_or(Ok(()))
+    }
+}
+
+fn own_event(what: &str) -> NewEvidence {
+    let version = env!("CARGO_PKG_VERSION").into();
+    NewEvidence {
+        time: jiff::Timestamp::now(),
+        kind: Kind::Server,
+        who: None,
+        what: what.into(),
+        outcome: Outcome::Done,
+        detail: serde_json::Map::from_iter([("version".to_string(), version)]),
     }
 }
 

@@ -2,9 +2,15 @@
 
 use jiff::Timestamp;
 use rusqlite::params;
+use serde_json::{Map, Value};
 
 use super::State;
+use super::evidence::EvidenceFilter;
 use crate::error::Result;
+use crate::evidence::{Body, Kind, NewEvidence, Outcome};
+
+/// The end of the request by which somebody logs in.
+const LOGIN: &str = "/access/ticket";
 
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,34 +44,67 @@ pub struct RecordFilter {
     pub limit: Option<u32>,
 }
 
+impl Record {
+    /// Whether it was denied.
+    fn is_denied(&self) -> bool {
+        matches!(self.status, 401 | 403 | 429)
+    }
+
+    fn to_evidence(&self) -> NewEvidence {
+        let kind = match self.is_denied() {
+            _ if self.what.ends_with(LOGIN) => Kind::Login,
+            true => Kind::Denial,
+            false => Kind::Change,
+        };
+        let outcome = match self.status {
+            _ if self.is_denied() => Outcome::Denied,
+            0..400 => Outcome::Done,
+            _ => Outcome::Failed,
+        };
+        let words = [
+            ("from", self.peer.as_deref()),
+            ("parameters", Some(&*self.parameters)),
+            ("message", Some(&*self.message)),
+        ];
+        let mut detail = Map::from_iter([("status".to_string(), self.status.into())]);
+        for (name, word) in words {
+            if let Some(word) = word.filter(|word| !word.is_empty()) {
+                detail.insert(name.into(), word.into());
+            }
+        }
+        NewEvidence {
+            time: self.time,
+            kind,
+            who: self.who.clone(),
+            what: self.what.clone(),
+            outcome,
+            detail,
+        }
+    }
+
+    fn of_evidence(body: Body) -> Option<Self> {
+        let word = |name: &str| body.detail.get(name).and_then(Value::as_str).map(str::to_string);
+        let status = body.detail.get("status").and_then(Value::as_u64)?;
+        Some(Self {
+            time: body.time,
+            peer: word("from"),
+            parameters: word("parameters").unwrap_or_default(),
+            status: u16::try_from(status).ok()?,
+            message: word("message").unwrap_or_default(),
+            who: body.who,
+            what: body.what,
+        })
+    }
+}
+
 impl State {
-    /// Adds records.
+    /// Adds records to the evidence.
     ///
     /// # Errors
     /// The database cannot be written.
     pub fn add_records(&self, records: &[Record]) -> Result<()> {
-        let mut writer = self.writer();
-        let mut add = || {
-            let transaction = writer.transaction()?;
-            {
-                let mut statement = transaction.prepare_cached(
-                    "INSERT INTO audit (time, who, peer, what, parameters, status, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                )?;
-                for record in records {
-                    statement.execute(params![
-                        record.time.as_millisecond(),
-                        record.who,
-                        record.peer,
-                        record.what,
-                        record.parameters,
-                        record.status,
-                        record.message,
-                    ])?;
-                }
-            }
-            transaction.commit()
-        };
-        add().map_err(|error| self.failed(error))
+        let records: Vec<NewEvidence> = records.iter().map(Record::to_evidence).collect();
+        self.add_evidence(&records)
     }
 
     /// Records, newest first.
@@ -73,15 +112,30 @@ impl State {
     /// # Errors
     /// The database cannot be read.
     pub fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {
+        let limit = filter.limit.map_or(usize::MAX, |limit| limit as usize);
+        let wanted = EvidenceFilter {
+            since: filter.since,
+            who: filter.who.clone(),
+            ..EvidenceFilter::default()
+        };
+        let records = self
+            .evidence(&wanted)?
+            .into_iter()
+            .filter_map(Record::of_evidence);
+        let older = self.older_records(filter)?;
+        let is_wanted = |record: &Record| !filter.denied || record.is_denied();
+        Ok(records.chain(older).filter(is_wanted).take(limit).collect())
+    }
+
+    /// What was recorded before there was a log of evidence.
+    fn older_records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT time, who, peer, what, parameters, status, message FROM audit
-                 WHERE (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR who = ?2) AND (NOT ?3 OR status IN (401, 403, 429))
-                 ORDER BY id DESC LIMIT ?4",
+                 WHERE (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR who = ?2) ORDER BY id DESC",
             )?;
             let since = filter.since.map(Timestamp::as_millisecond);
-            let limit = filter.limit.map_or(-1, i64::from);
-            let rows = statement.query_map(params![since, filter.who, filter.denied, limit], |row| {
+            let rows = statement.query_map(params![since, filter.who], |row| {
                 Ok(Record {
                     time: Timestamp::from_millisecond(row.get(0)?).unwrap_or_default(),
                     who: row.get(1)?,

@@ -2,6 +2,7 @@
 //! database in the state folder, which the running server and the commands of the operator open side by side.
 
 mod audit;
+mod evidence;
 mod remotes;
 mod rules;
 mod schema;
@@ -13,13 +14,14 @@ mod users;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use relight_pbs::access::Rule;
 use rusqlite::Connection;
 
 pub use audit::{Record, RecordFilter};
+pub use evidence::EvidenceFilter;
 pub use remotes::{Remote, RemoteChange};
 pub use secrets::NewSecret;
 pub(crate) use secrets::random;
@@ -28,6 +30,7 @@ pub use tokens::{Token, TokenChange};
 pub use users::{PasswordHash, User, UserChange};
 
 use crate::error::{Result, ServerError};
+use crate::evidence::Signer;
 
 /// How long one waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
@@ -49,6 +52,7 @@ pub struct State {
     reader: Mutex<Reader>,
     /// For changes, by itself: who asks what somebody may do must not wait for a disk.
     writer: Mutex<Connection>,
+    signer: OnceLock<Signer>,
 }
 
 struct Reader {
@@ -95,8 +99,25 @@ impl State {
         Ok(Self {
             reader: Mutex::new(reader),
             writer: Mutex::new(writer),
+            signer: OnceLock::new(),
             path,
         })
+    }
+
+    /// Writes a copy of the database, as of one moment, to a file that is not there yet.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn copy_to(&self, path: &Path) -> Result<()> {
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        drop(file.map_err(ServerError::file("make", path))?);
+        // An empty file is as good as none to SQLite, and keeps its mode.
+        let path = path.to_string_lossy();
+        self.read(|connection| connection.execute("VACUUM INTO ?", [&*path]).map(drop))
     }
 
     fn reader(&self) -> MutexGuard<'_, Reader> {

@@ -76,6 +76,25 @@ const STEPS: &[&str] = &[
         last_state TEXT,
         last_end INTEGER
     ) STRICT;",
+    // 3: one log for everything that is evidence, in which each record vouches for those before it. Records of version 1
+    // stay where they are and are shown with the others.
+    "CREATE TABLE evidence (
+        -- 1, 2, 3 ...
+        sequence INTEGER PRIMARY KEY NOT NULL,
+        -- Of the body, to look for: milliseconds since 1970, kind, who.
+        time INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        who TEXT,
+        body TEXT NOT NULL,
+        previous BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        signature BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX evidence_time ON evidence (time);
+    CREATE TRIGGER evidence_is_never_changed BEFORE UPDATE ON evidence
+        BEGIN SELECT RAISE(ABORT, 'evidence is never changed'); END;
+    CREATE TRIGGER evidence_is_never_removed BEFORE DELETE ON evidence
+        BEGIN SELECT RAISE(ABORT, 'evidence is never removed'); END;",
 ];
 
 /// Brings the tables of a database to this version.

@@ -50,7 +50,7 @@ impl std::fmt::Debug for NewSecret {
 
 impl State {
     /// A secret of the server by its name, made when it is asked for first.
-    fn own_secret<const N: usize>(
+    pub(super) fn own_secret<const N: usize>(
         &self,
         name: &str,
         make: impl FnOnce() -> Result<[u8; N]>,
@@ -86,6 +86,11 @@ impl State {
     /// # Errors
     /// The database cannot be read or written.
     pub fn instance_id(&self) -> Result<String> {
-        self.own_secret("instance", uuid).map(hex::encode)
+        self.instance().map(hex::encode)
+    }
+
+    /// The same in bytes.
+    pub(super) fn instance(&self) -> Result<[u8; 16]> {
+        self.own_secret("instance", uuid)
     }
 }

@@ -1,12 +1,14 @@
 //! One file a command.
 
 mod acl;
+mod adopt;
 mod audit;
 mod backup;
 mod collect;
 mod copy;
 mod diff;
 mod dump;
+mod evidence;
 mod find;
 mod forget;
 mod init;
@@ -99,6 +101,11 @@ pub enum Command {
     Sync(sync::Command),
     /// Show what was denied and changed on the server, and by whom
     Audit(audit::Options),
+    /// Bring a server back, on a blank machine, from a repository that it backed itself up into
+    Adopt(adopt::Options),
+    /// Show, verify and export the evidence of what happened on the server
+    #[command(subcommand)]
+    Evidence(evidence::Command),
 }
 
 impl Command {
@@ -133,6 +140,8 @@ impl Command {
             Self::Remote(command) => remote::run(global, command),
             Self::Sync(command) => sync::run(global, command),
             Self::Audit(options) => audit::run(global, options),
+            Self::Adopt(options) => adopt::run(global, options),
+            Self::Evidence(command) => evidence::run(global, command),
         }
     }
 }

@@ -39,7 +39,7 @@ pub use listing::{GroupEntry, Listing};
 pub use locks::{Lock, Locks};
 pub use manage::Removed;
 pub use moving::{MoveOptions, Moved};
-pub use naming::group_of;
+pub use naming::{OWN_KIND, group_of};
 pub use opened::Reopen;
 pub use progress::Log;
 pub use prune::{Keep, Pruned};

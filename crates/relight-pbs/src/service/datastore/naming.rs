@@ -8,8 +8,15 @@ use relight_model::Workload;
 
 use crate::formats::ids::{BackupId, BackupType, Group, MAX_ID, Namespace};
 
-/// The namespace and group that a workload is shown as. What does not fit is made to; no name leaves none.
+/// Kind of the workloads that are servers themselves. What is in them, their secrets included, is no client's business.
+pub const OWN_KIND: &str = "relight";
+
+/// The namespace and group that a workload is shown as. What does not fit is made to; no name leaves none. A server itself
+/// is not shown.
 pub fn group_of(workload: &str) -> Option<(Namespace, Group)> {
+    if workload.split_once('/').is_some_and(|(kind, _)| kind == OWN_KIND) {
+        return None;
+    }
     if let Ok(name) = workload.parse::<Workload>()
         && let Ok(namespace) = name.namespace().parse()
     {

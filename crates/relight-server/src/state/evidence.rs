@@ -1,0 +1,176 @@
+//! The log of evidence in the database. It is only ever added to.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use zeroize::Zeroizing;
+
+use super::State;
+use super::secrets::random;
+use crate::error::{Result, ServerError};
+use crate::evidence::{Body, Head, Kind, NewEvidence, Sealed, Signer, Verified, Verifier};
+
+/// Which records.
+#[derive(Debug, Clone, Default)]
+pub struct EvidenceFilter {
+    /// From this time on.
+    pub since: Option<Timestamp>,
+    /// Up to this time.
+    pub until: Option<Timestamp>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Of this user or token.
+    pub who: Option<String>,
+    /// So many at most, the newest ones.
+    pub limit: Option<u32>,
+}
+
+fn sealed(row: &Row<'_>) -> rusqlite::Result<Sealed> {
+    Ok(Sealed {
+        body: row.get(0)?,
+        previous: row.get(1)?,
+        hash: row.get(2)?,
+        signature: row.get(3)?,
+    })
+}
+
+impl State {
+    /// What signs evidence; its key is made when it is needed first.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub fn signer(&self) -> Result<&Signer> {
+        if let Some(signer) = self.signer.get() {
+            return Ok(signer);
+        }
+        let seed = Zeroizing::new(self.own_secret("evidence key", random)?);
+        let signer = Signer::new(self.instance()?, &seed)?;
+        Ok(self.signer.get_or_init(|| signer))
+    }
+
+    /// Adds records.
+    ///
+    /// # Errors
+    /// The database cannot be written; nothing was added then.
+    pub fn add_evidence(&self, records: &[NewEvidence]) -> Result<()> {
+        let signer = self.signer()?;
+        let mut writer = self.writer();
+        let failed = |error| self.failed(error);
+        // Another process may add to it, too: whoever adds has read the last one under the same lock.
+        let behaviour = rusqlite::TransactionBehavior::Immediate;
+        let transaction = writer.transaction_with_behavior(behaviour).map_err(failed)?;
+        let mut after = last(&transaction).map_err(failed)?;
+        for record in records {
+            let sealed = signer.seal(after, record)?;
+            after = (after.0 + 1, sealed.hash);
+            insert(&transaction, after.0, record, &sealed).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// Records, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn evidence(&self, filter: &EvidenceFilter) -> Result<Vec<Body>> {
+        let bodies: Vec<String> = self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT body FROM evidence
+                 WHERE (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR time < ?2) AND (?3 IS NULL OR kind = ?3)
+                 AND (?4 IS NULL OR who = ?4) ORDER BY sequence DESC LIMIT ?5",
+            )?;
+            let since = filter.since.map(Timestamp::as_millisecond);
+            let until = filter.until.map(Timestamp::as_millisecond);
+            let kind = filter.kind.map(Kind::name);
+            let limit = filter.limit.map_or(-1, i64::from);
+            let rows =
+                statement.query_map(params![since, until, kind, filter.who, limit], |row| row.get(0))?;
+            rows.collect()
+        })?;
+        let parse = |body: &String| serde_json::from_str(body);
+        bodies
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                ServerError::Refused(format!(
+                    "a record of the evidence cannot be read ({error}); `relight evidence verify` tells which"
+                ))
+            })
+    }
+
+    /// Gives all records in order, as they are kept, until `take` says that it is enough.
+    ///
+    /// # Errors
+    /// The database cannot be read, or `take` failed.
+    pub fn each_evidence(&self, mut take: impl FnMut(&Sealed) -> Result<bool>) -> Result<()> {
+        let mut failure = None;
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare("SELECT body, previous, hash, signature FROM evidence ORDER BY sequence")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                match take(&sealed(row)?) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Looks whether all records are as they were written. `noted`: heads that are known from elsewhere.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn verify_evidence(&self, noted: Vec<Head>) -> Result<Verified> {
+        let signer = self.signer()?;
+        let mut verifier = Verifier::new(signer.server(), signer.public_key(), noted);
+        self.each_evidence(|record| Ok(verifier.take(record)))?;
+        Ok(verifier.finish())
+    }
+
+    /// The newest record, to be noted elsewhere.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn evidence_head(&self) -> Result<Head> {
+        let (sequence, hash) = self.read(last)?;
+        let hash = hex::encode(hash);
+        Ok(Head { sequence, hash })
+    }
+}
+
+/// Number and hash of the last record.
+fn last(connection: &Connection) -> rusqlite::Result<(u64, [u8; 32])> {
+    let select = "SELECT sequence, hash FROM evidence ORDER BY sequence DESC LIMIT 1";
+    let found = connection.query_row(select, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+    let (sequence, hash) = found.optional()?.unwrap_or((0, [0; 32]));
+    Ok((u64::try_from(sequence).unwrap_or(0), hash))
+}
+
+fn insert(
+    connection: &Connection,
+    sequence: u64,
+    record: &NewEvidence,
+    sealed: &Sealed,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO evidence (sequence, time, kind, who, body, previous, hash, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    statement.execute(params![
+        i64::try_from(sequence).unwrap_or(i64::MAX),
+        record.time.as_millisecond(),
+        record.kind.name(),
+        record.who,
+        sealed.body,
+        sealed.previous,
+        sealed.hash,
+        sealed.signature,
+    ])?;
+    Ok(())
+}
