@@ -9,7 +9,7 @@ async fn a_server_comes_back_from_repository_and_printed_key_alone() {
     let lab = Lab::new();
     lab.user("bkup@pbs", "DatastoreAdmin", "/datastore/main");
     let header = lab.token("bkup@pbs!tok1", "DatastoreAdmin", "/datastore/main");
-    fs::write(lab.path("printed"), lab.ok(&["key", "recovery"])).unwrap();
+    lab.ok(&["key", "recovery", "--output", "printed"]);
     let server = lab.serve();
     let fingerprint = server.fingerprint.clone();
     assert_eq!(server.get("version", &[&header]).await.status, 200);
