@@ -255,7 +255,8 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
         (Duration::from_millis(900)..Duration::from_secs(15)).contains(&took),
         "{took:?}"
     );
-    assert_eq!(lab.json(&["snapshots"])["snapshots"].as_array().unwrap().len(), 1);
+    let snapshots = lab.json(&["snapshots", "-w", "vm/100"]);
+    assert_eq!(snapshots["snapshots"].as_array().unwrap().len(), 1, "{snapshots}");
     let server = lab.serve();
     let list = server
         .get("nodes/localhost/tasks?typefilter=backup&limit=0", &[&token])
