@@ -19,18 +19,28 @@ pub struct ConfigOptions {
 }
 
 impl ConfigOptions {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+
     /// Reads it.
     pub fn load(&self) -> Result<Config> {
-        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        let path = self.path();
         match Config::load(path) {
             Err(ServerError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(Failure::Usage(format!(
-                    "there is no configuration of the server in {}; docs/serve.md tells how to write one",
-                    path.display()
-                )))
+                Err(self.missing())
             }
             other => Ok(other?),
         }
+    }
+
+    /// That there is none.
+    pub fn missing(&self) -> Failure {
+        Failure::Usage(format!(
+            "there is no configuration of the server in {}; docs/serve.md tells how to write one",
+            self.path().display()
+        ))
     }
 
     /// Opens the state.

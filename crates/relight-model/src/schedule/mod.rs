@@ -22,12 +22,14 @@
 mod bandwidth;
 mod clock;
 mod decision;
+mod forecast;
 mod job;
 mod state;
 mod tick;
 
 pub use clock::{Clock, ClockAlarm, PERMITTED_ADVANCE, PERMITTED_DEVIATION};
 pub use decision::{Decision, SkipReason, Tick, WaitReason};
+pub use forecast::{Fate, Forecast, Foreseen, Waited};
 pub use job::{BadJobId, JobId, RunKind};
 pub use state::{Head, Next, Outcome, Past, Retry, Row, Running, State};
 pub use tick::{PRIORITY_AN_HOUR, RESERVE_AFTER};

@@ -176,10 +176,6 @@ impl State {
         std::mem::take(&mut self.changed.0).into_iter()
     }
 
-    pub(super) fn runs(&self, id: &JobId) -> bool {
-        self.running.contains_key(id)
-    }
-
     pub(super) fn begin(&mut self, id: &JobId, running: Running) {
         self.changed.0.insert(id.clone());
         self.running.insert(id.clone(), running);

@@ -155,9 +155,12 @@ impl<'s> Making<'s> {
         if requested.is_none() && latest.is_none() {
             return;
         }
-        if state.runs(&job.id) {
-            let due = latest.or(requested).unwrap_or(now);
-            self.wait(job, due, WaitReason::StillRunning);
+        if let Some(running) = state.row(&job.id).running {
+            // What runs is settled when it ends; until then its own time is still there, but waits for nothing.
+            let own = |due: &Timestamp| !running.requested && *due <= running.due;
+            if let Some(due) = latest.filter(|due| !own(due)).or(requested) {
+                self.wait(job, due, WaitReason::StillRunning);
+            }
             return;
         }
         if held {

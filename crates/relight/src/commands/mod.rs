@@ -16,6 +16,7 @@ mod key;
 mod ls;
 mod map;
 mod mount;
+mod plan;
 mod protect;
 mod quickstart;
 mod remote;
@@ -82,6 +83,9 @@ pub enum Command {
     Mount(mount::Options),
     /// Show a disk image as a read-only file or network block device
     Map(map::Options),
+    /// Check the plan, show what it promises, and foresee what it would do
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Be a backup server: Proxmox VE and proxmox-backup-client use it as a Proxmox Backup Server
     Serve(serve::Options),
     /// Manage who may log in to the server
@@ -133,6 +137,7 @@ impl Command {
             Self::Key(command) => key::run(global, command),
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
+            Self::Plan(command) => plan::run(global, command),
             Self::Serve(options) => serve::run(global, options),
             Self::User(command) => user::run(global, command),
             Self::Token(command) => token::run(global, command),

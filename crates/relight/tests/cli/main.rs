@@ -8,3 +8,4 @@ mod engine;
 mod forget;
 mod keys;
 mod lab;
+mod plan;

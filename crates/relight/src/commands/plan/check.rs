@@ -1,0 +1,159 @@
+//! `relight plan check`: what is wrong with the plan.
+
+use clap::Args;
+use jiff::Timestamp;
+use relight_model::check::{self, Facts, Finding, Severity};
+use relight_model::plan::{Plan, PlanErrors, Problem};
+use relight_server::config::Config;
+use serde::Serialize;
+
+use super::{place, read};
+use crate::context::Global;
+use crate::exit::Exit;
+use crate::failure::Result;
+use crate::output;
+use crate::server_state::ConfigOptions;
+
+/// Options of `plan check`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    config: ConfigOptions,
+    /// Warnings make the command end with exit code 4 too
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What is judged without: the figures of runs are not recorded yet.
+const NOT_MEASURED: &str = "no measured times yet: how long runs and restores take was not judged";
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    /// Whether it can be read as a plan.
+    readable: bool,
+    /// Why not, by place.
+    problems: Vec<Problem>,
+    /// Why the server refuses it, though it can be read as a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    workloads: usize,
+    policies: usize,
+    findings: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
+    advice: usize,
+    /// How many workloads have measured times.
+    measured: usize,
+    remarks: Vec<&'static str>,
+}
+
+/// Checks it.
+pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    let text = read(&options.config)?;
+    let mut report = Report {
+        file: options.config.path().display().to_string(),
+        readable: true,
+        problems: Vec::new(),
+        refused: None,
+        workloads: 0,
+        policies: 0,
+        findings: Vec::new(),
+        errors: 0,
+        warnings: 0,
+        advice: 0,
+        measured: 0,
+        remarks: Vec::new(),
+    };
+    match Plan::parse(&text) {
+        Ok(plan) => {
+            // Words of the server are its own to judge.
+            let server = Config::parse(options.config.path(), &text);
+            report.refused = server.err().map(|error| error.to_string());
+            report.workloads = plan.workloads.len();
+            report.policies = plan.policies.len();
+            report.findings = check::check(&plan, &Facts::at(Timestamp::now()));
+            report.remarks.push(NOT_MEASURED);
+        }
+        Err(PlanErrors(problems)) => {
+            report.readable = false;
+            report.problems = problems;
+        }
+    }
+    let count = |severity| {
+        let of = |finding: &&Finding| finding.severity == severity;
+        report.findings.iter().filter(of).count()
+    };
+    (report.errors, report.warnings, report.advice) = (
+        count(Severity::Error),
+        count(Severity::Warning),
+        count(Severity::Advice),
+    );
+    let unreadable = !report.readable || report.refused.is_some();
+    let broken = report.errors > 0 || options.strict && report.warnings > 0;
+    output::result(global, &report, |report, out| words(options, report, out));
+    Ok(match (unreadable, broken) {
+        (true, _) => Exit::Failed,
+        (false, true) => Exit::Damage,
+        (false, false) => Exit::Done,
+    })
+}
+
+fn words(options: &Options, report: &Report, out: &mut String) {
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    for Problem { at, message } in &report.problems {
+        line(format!("{}: error: {message}", place(&options.config, *at)));
+    }
+    if !report.readable {
+        let count = counted(report.problems.len(), "error");
+        line(format!("The plan cannot be read: {count}."));
+        return;
+    }
+    for finding in &report.findings {
+        let Finding {
+            code,
+            severity,
+            at,
+            subject,
+            reason,
+            fix,
+        } = finding;
+        let place = place(&options.config, *at);
+        line(format!("{place}: {severity} {code}: {subject}: {reason}"));
+        line(format!("    fix: {fix}"));
+    }
+    if let Some(why) = &report.refused {
+        line(format!("The server refuses this file: {why}"));
+    }
+    let of = format!(
+        "{} under {}",
+        counted(report.workloads, "workload"),
+        if report.policies == 1 {
+            "1 policy".into()
+        } else {
+            format!("{} policies", report.policies)
+        }
+    );
+    line(match (report.errors, report.warnings, report.advice) {
+        (0, 0, 0) if report.workloads == 0 => "There is no plan in this file: it names no workload.".into(),
+        (0, 0, 0) => format!("Nothing is wrong with the plan: {of}."),
+        (errors, warnings, advice) => format!(
+            "{of}: {}, {}, {advice} advice.",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        ),
+    });
+    for remark in &report.remarks {
+        line(format!("({remark})"));
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
