@@ -3,6 +3,7 @@
 
 mod archives;
 mod pbs;
+mod plan;
 mod repository;
 mod requests;
 mod words;
@@ -20,6 +21,7 @@ fn main() -> std::io::Result<()> {
     seeds.extend(repository::seeds(&crates)?);
     seeds.extend(pbs::seeds(&crates)?);
     seeds.extend(requests::seeds());
+    seeds.extend(plan::seeds());
     seeds.extend(words::seeds());
     for (target, name, bytes) in &seeds {
         let folder = root.join("corpus").join(target);
