@@ -1,6 +1,6 @@
 //! A chunk as a blob of the protocol, checked and stored: from a client that uploads it, or from another server.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 use relight_repo::ChunkId;
@@ -24,71 +24,66 @@ pub(crate) struct NewChunk {
     pub image: bool,
 }
 
-/// Checks and stores chunks, several at once; keeps what expands them.
-#[derive(Default)]
-pub(crate) struct Ingest {
-    decoders: Mutex<Vec<ChunkDecoder>>,
+/// What expands chunks, for all sessions together: no more than there were ever chunks expanded at the same time.
+static DECODERS: Mutex<Vec<ChunkDecoder>> = Mutex::new(Vec::new());
+
+fn decoders() -> MutexGuard<'static, Vec<ChunkDecoder>> {
+    DECODERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Ingest {
-    fn decoders(&self) -> std::sync::MutexGuard<'_, Vec<ChunkDecoder>> {
-        self.decoders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Checks a chunk and stores it: of plain content that it is what its digest says, of what a client encrypted its CRC,
-    /// which is all that can be checked without the key. Gives how it is known, and false if it was there already.
-    ///
-    /// # Errors
-    /// 400: it is not what was announced. Others: the repository fails.
-    pub fn store(&self, engine: &Engine, chunk: &NewChunk, bytes: &[u8]) -> ApiResult<(Known, bool)> {
-        let refused = |error: blob::BlobError| ApiError::bad_request(error.to_string());
-        let blob = Blob::parse(bytes).map_err(refused)?;
-        let (form, new) = match blob.kind() {
-            BlobKind::Encrypted | BlobKind::EncryptedZstd => {
-                blob.check_crc().map_err(refused)?;
-                let encoded = Encoded::ClientSealed {
-                    digest: chunk.digest,
-                    blob: bytes,
-                    raw: chunk.size,
-                };
-                let id = ChunkId::of_client_sealed(&chunk.digest);
-                (Form::Sealed, engine.put_chunk(chunk.pack, id, encoded)?)
+/// Checks a chunk and stores it: of plain content that it is what its digest says, of what a client encrypted its CRC,
+/// which is all that can be checked without the key. Gives how it is known, and false if it was there already.
+///
+/// # Errors
+/// 400: it is not what was announced. Others: the repository fails.
+pub(crate) fn store(engine: &Engine, chunk: &NewChunk, bytes: &[u8]) -> ApiResult<(Known, bool)> {
+    let refused = |error: blob::BlobError| ApiError::bad_request(error.to_string());
+    let blob = Blob::parse(bytes).map_err(refused)?;
+    let (form, new) = match blob.kind() {
+        BlobKind::Encrypted | BlobKind::EncryptedZstd => {
+            blob.check_crc().map_err(refused)?;
+            let encoded = Encoded::ClientSealed {
+                digest: chunk.digest,
+                blob: bytes,
+                raw: chunk.size,
+            };
+            let id = ChunkId::of_client_sealed(&chunk.digest);
+            (Form::Sealed, engine.put_chunk(chunk.pack, id, encoded)?)
+        }
+        BlobKind::Plain => {
+            let content = blob.payload();
+            if content.len() != chunk.size as usize {
+                let (got, size) = (content.len(), chunk.size);
+                return Err(ApiError::bad_request(format!(
+                    "wrong chunk size ({got} != {size})"
+                )));
             }
-            BlobKind::Plain => {
-                let content = blob.payload();
-                if content.len() != chunk.size as usize {
-                    let (got, size) = (content.len(), chunk.size);
-                    return Err(ApiError::bad_request(format!(
-                        "wrong chunk size ({got} != {size})"
-                    )));
+            store_plain(engine, chunk, content, Encoded::Plain(content))?
+        }
+        BlobKind::Zstd => {
+            let decoder = decoders().pop();
+            let mut decoder = match decoder {
+                Some(decoder) => decoder,
+                None => ChunkDecoder::new().map_err(refused)?,
+            };
+            let frame = blob.payload();
+            let stored = match decoder.expand(frame, chunk.size as usize) {
+                // A frame that is longer than its content is of no use.
+                Ok(content) if frame.len() >= content.len() => {
+                    store_plain(engine, chunk, content, Encoded::Plain(content))
                 }
-                store_plain(engine, chunk, content, Encoded::Plain(content))?
-            }
-            BlobKind::Zstd => {
-                let decoder = self.decoders().pop();
-                let mut decoder = match decoder {
-                    Some(decoder) => decoder,
-                    None => ChunkDecoder::new().map_err(refused)?,
-                };
-                let frame = blob.payload();
-                let stored = match decoder.expand(frame, chunk.size as usize) {
-                    // A frame that is longer than its content is of no use.
-                    Ok(content) if frame.len() >= content.len() => {
-                        store_plain(engine, chunk, content, Encoded::Plain(content))
-                    }
-                    Ok(content) => {
-                        let raw = chunk.size;
-                        store_plain(engine, chunk, content, Encoded::Zstd { frame, raw })
-                    }
-                    Err(error) => Err(refused(error)),
-                };
-                self.decoders().push(decoder);
-                stored?
-            }
-        };
-        let length = chunk.size;
-        Ok((Known { length, form }, new))
-    }
+                Ok(content) => {
+                    let raw = chunk.size;
+                    store_plain(engine, chunk, content, Encoded::Zstd { frame, raw })
+                }
+                Err(error) => Err(refused(error)),
+            };
+            decoders().push(decoder);
+            stored?
+        }
+    };
+    let length = chunk.size;
+    Ok((Known { length, form }, new))
 }
 
 fn store_plain(

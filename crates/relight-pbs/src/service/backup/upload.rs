@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::Shared;
 use super::engine::archive_kind;
-use super::ingest::{Ingest, NewChunk};
+use super::ingest::{self, NewChunk};
 use super::known::parse_digest;
 use crate::formats::blob::{self, MAX_CHUNK, MAX_ENCODED};
 use crate::formats::index::Digest;
@@ -31,6 +31,10 @@ static PROCESSORS: LazyLock<usize> =
 static WORKERS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(*PROCESSORS));
 /// Sessions that are under way.
 static SESSIONS: AtomicUsize = AtomicUsize::new(0);
+/// Buffers for chunks to come, of all sessions together.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Bytes of buffers that are kept.
+const KEPT: usize = 16 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -44,8 +48,6 @@ struct Parameters {
 /// What uploads of a session share.
 pub(super) struct Uploads {
     budget: Semaphore,
-    buffers: Mutex<Vec<Vec<u8>>>,
-    ingest: Ingest,
     /// Chunks that are being stored.
     storing: AtomicUsize,
     stored: Notify,
@@ -60,8 +62,6 @@ impl Uploads {
         SESSIONS.fetch_add(1, Ordering::Relaxed);
         Self {
             budget: Semaphore::new(BUDGET as usize),
-            buffers: Mutex::default(),
-            ingest: Ingest::default(),
             storing: AtomicUsize::new(0),
             stored: Notify::new(),
             count: AtomicU64::new(0),
@@ -106,25 +106,23 @@ impl Uploads {
             stored.await;
         }
     }
-
-    fn buffer(&self) -> Vec<u8> {
-        lock(&self.buffers).pop().unwrap_or_default()
-    }
-
-    /// Keeps a buffer for the next chunk, unless what is kept is enough.
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut buffers = lock(&self.buffers);
-        let kept: usize = buffers.iter().map(Vec::capacity).sum();
-        if kept + buffer.capacity() <= BUDGET as usize {
-            buffers.push(buffer);
-        }
-    }
 }
 
 impl Drop for Uploads {
     fn drop(&mut self) {
-        SESSIONS.fetch_sub(1, Ordering::Relaxed);
+        if SESSIONS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *lock(&BUFFERS) = Vec::new();
+        }
+    }
+}
+
+/// Keeps a buffer for the next chunk, unless what is kept is enough.
+fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    let mut buffers = lock(&BUFFERS);
+    let kept: usize = buffers.iter().map(Vec::capacity).sum();
+    if kept + buffer.capacity() <= KEPT {
+        buffers.push(buffer);
     }
 }
 
@@ -174,7 +172,7 @@ async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult
     };
     let _room = room.map_err(ended)?;
 
-    let mut buffer = shared.uploads.buffer();
+    let mut buffer = lock(&BUFFERS).pop().unwrap_or_default();
     buffer.reserve_exact(encoded_size);
     call.read(&mut buffer, encoded_size).await?;
     if buffer.len() != encoded_size {
@@ -191,7 +189,7 @@ async fn upload(shared: &Arc<Shared>, call: &mut Call, fixed: bool) -> ApiResult
     let this = shared.clone();
     let stored = tokio::task::spawn_blocking(move || {
         let result = this.store(&chunk, &buffer);
-        this.uploads.give_back(buffer);
+        give_back(buffer);
         result
     });
     let new = stored.await.map_err(|_| {
@@ -222,7 +220,7 @@ impl Shared {
 
     /// Checks a chunk and stores it. False if it was there already.
     fn store(&self, chunk: &NewChunk, bytes: &[u8]) -> ApiResult<bool> {
-        let (known, new) = self.uploads.ingest.store(&self.engine, chunk, bytes)?;
+        let (known, new) = ingest::store(&self.engine, chunk, bytes)?;
         self.known.add(chunk.digest, known)?;
         Ok(new)
     }

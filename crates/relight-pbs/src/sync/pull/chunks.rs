@@ -15,7 +15,7 @@ use crate::formats::ids::FileKind;
 use crate::formats::index::{Digest, FIXED_CHUNK};
 use crate::formats::manifest::{CryptMode, ManifestFile};
 use crate::service::backup::engine::{Engine, archive_kind};
-use crate::service::backup::ingest::{Ingest, NewChunk};
+use crate::service::backup::ingest::{self, NewChunk};
 use crate::service::backup::known::{Form, Known, KnownChunks};
 use crate::service::datastore::zero_digest;
 use crate::service::tasks::Task;
@@ -28,7 +28,6 @@ const ROOM: usize = 32 << 20;
 /// The chunks of one index.
 pub(super) struct Incoming {
     engine: Arc<Engine>,
-    ingest: Arc<Ingest>,
     known: Arc<KnownChunks>,
     file: ManifestFile,
     chunks: u64,
@@ -46,7 +45,6 @@ impl Incoming {
     pub fn new(engine: Arc<Engine>, file: &ManifestFile) -> Self {
         Self {
             engine,
-            ingest: Arc::default(),
             known: Arc::default(),
             file: file.clone(),
             chunks: 0,
@@ -122,13 +120,13 @@ impl Incoming {
             };
             let reader = reader.clone();
             let workers = workers.clone();
-            let (engine, ingest, known) = (self.engine.clone(), self.ingest.clone(), self.known.clone());
+            let (engine, known) = (self.engine.clone(), self.known.clone());
             under_way.spawn(async move {
                 let _permit = permit;
                 let bytes = reader.chunk(&asked.chunk.digest).await?;
                 let _worker = workers.acquire_owned().await.map_err(|_| SyncError::Lost)?;
                 let length = bytes.len() as u64;
-                blocking(move || store(&engine, &ingest, &known, &asked, &bytes)).await?;
+                blocking(move || store(&engine, &known, &asked, &bytes)).await?;
                 Ok(length)
             });
         }
@@ -152,7 +150,7 @@ impl Incoming {
     }
 }
 
-fn store(engine: &Engine, ingest: &Ingest, known: &KnownChunks, asked: &Asked, bytes: &Bytes) -> Result<()> {
+fn store(engine: &Engine, known: &KnownChunks, asked: &Asked, bytes: &Bytes) -> Result<()> {
     let digest = || hex::encode(asked.chunk.digest);
     let damaged = |why: String| SyncError::Refused(format!("chunk {}: {why}", digest()));
     let blob = Blob::parse(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -162,12 +160,10 @@ fn store(engine: &Engine, ingest: &Ingest, known: &KnownChunks, asked: &Asked, b
             "it is encrypted although the manifest says that it is not, or not although it says so".into(),
         ));
     }
-    let (chunk, _) = ingest
-        .store(engine, &asked.chunk, bytes)
-        .map_err(|error| match error.status {
-            StatusCode::BAD_REQUEST => damaged(error.message),
-            _ => error.into(),
-        })?;
+    let (chunk, _) = ingest::store(engine, &asked.chunk, bytes).map_err(|error| match error.status {
+        StatusCode::BAD_REQUEST => damaged(error.message),
+        _ => error.into(),
+    })?;
     known.add(asked.chunk.digest, chunk)?;
     Ok(())
 }
