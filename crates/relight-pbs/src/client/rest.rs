@@ -24,8 +24,8 @@ const MAX_ANSWER: usize = 64 << 20;
 const CSRF: HeaderName = HeaderName::from_static("csrfpreventiontoken");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("relight/", env!("CARGO_PKG_VERSION")));
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What shows who asks.
 #[derive(Clone)]

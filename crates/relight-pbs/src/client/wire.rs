@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::rest::{JSON, OCTETS};
 use super::{ClientError, Result};
 
 /// Something to speak HTTP on.
@@ -123,11 +125,20 @@ impl Wire {
         body: Option<Bytes>,
         limit: usize,
     ) -> Result<Bytes> {
-        let request = Request::builder()
+        // The original reads parameters from a body only if that says that it is JSON.
+        let content = match (&method, &body) {
+            (&Method::PUT, Some(_)) => Some(JSON),
+            (_, Some(_)) => Some(OCTETS),
+            (_, None) => None,
+        };
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{AUTHORITY}{target}"))
             .body(())
             .map_err(|_| ClientError::Misuse(format!("{} cannot be asked for", name(target))))?;
+        request
+            .headers_mut()
+            .extend(content.map(|content| (CONTENT_TYPE, content)));
         let mut send = self.send.clone().ready().await.map_err(ClientError::broken)?;
         let (response, mut stream) = send
             .send_request(request, body.is_none())
@@ -240,4 +251,30 @@ fn name(target: &str) -> &str {
         .split_once('?')
         .map_or(target, |(path, _)| path)
         .trim_start_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_say_what_they_are() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let server = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let mut said = Vec::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                said.push(request.headers().get(CONTENT_TYPE).cloned());
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+            said
+        });
+        let (wire, connected) = Wire::new(Box::new(ours)).await.unwrap();
+        let body = || Some(Bytes::from_static(b"{}"));
+        wire.json(Method::PUT, "/fixed_index", body()).await.unwrap();
+        wire.json(Method::POST, "/fixed_chunk", body()).await.unwrap();
+        wire.json(Method::POST, "/finish", None).await.unwrap();
+        drop((wire, connected));
+        assert_eq!(server.await.unwrap(), [Some(JSON), Some(OCTETS), None]);
+    }
 }
