@@ -1,12 +1,16 @@
 //! Servers that speak the Proxmox Backup protocol: how one is reached, and which snapshot of it is meant.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use relight_model::ByteSize;
 use relight_model::snapshot_ref::{Listed, SnapshotRef};
-use relight_pbs::client::{Client, Credentials, ServerAddress, Trust};
+use relight_pbs::client::{
+    Client, ClientOptions, Credentials, Limited, Rate, ServerAddress, TlsTransport, Transport, Trust,
+};
 use relight_pbs::formats::crypt::Fingerprint;
 use relight_pbs::formats::ids::{BackupTime, Group, Namespace, SnapshotName};
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,9 @@ pub struct ServerOptions {
     /// Namespace of the datastore
     #[arg(long, requires = "server", value_name = "NAMESPACE", help_heading = "Server")]
     pub namespace: Option<Namespace>,
+    /// Send and receive no more than this a second, such as 20MiB
+    #[arg(long, requires = "server", value_name = "SIZE", help_heading = "Server")]
+    pub rate: Option<ByteSize>,
 }
 
 /// A snapshot that a server lists.
@@ -119,7 +126,17 @@ impl ServerOptions {
             .map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
         let credentials = Credentials::new(address.auth_id.clone(), secret)?;
         let trust = self.fingerprint.map_or(Trust::Chain, Trust::Fingerprint);
-        Ok(Client::over_tls(address, credentials, trust, self.join(below)?)?)
+        let mut transport: Arc<dyn Transport> = Arc::new(TlsTransport::new(address, trust)?);
+        if let Some(rate) = self.rate {
+            let rate = Some(Rate::new(rate.0, None));
+            transport = Arc::new(Limited::new(transport, rate, rate));
+        }
+        Ok(Client::new(ClientOptions {
+            transport,
+            credentials,
+            datastore: address.datastore.clone(),
+            namespace: self.join(below)?,
+        }))
     }
 
     fn join(&self, below: &Namespace) -> Result<Namespace> {

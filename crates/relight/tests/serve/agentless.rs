@@ -100,6 +100,32 @@ fn same(lab: &Lab, one: &str, other: &str) {
 }
 
 #[test]
+fn a_limit_of_the_rate_is_kept() {
+    let ready = ready();
+    let lab = &ready.lab;
+    let host = host(&ready, ready.server.address);
+    fs::write(lab.path("disk.raw"), noise(11, 3 << 20)).unwrap();
+    let began = std::time::Instant::now();
+    host.ok(&[
+        "backup",
+        "--image",
+        "disk.raw",
+        "-w",
+        "host/slow",
+        "--rate",
+        "1MiB",
+    ]);
+    // One second's worth goes at once.
+    assert!(
+        began.elapsed() > Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+    host.ok(&["restore", "host/slow", "--to", "back"]);
+    assert!(fs::read(lab.path("back/disk.img")).unwrap() == noise(11, 3 << 20));
+}
+
+#[test]
 fn an_unchanged_tree_is_not_read_and_comes_back_from_the_server() {
     let ready = ready();
     let lab = &ready.lab;
