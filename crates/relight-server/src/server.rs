@@ -25,6 +25,9 @@ use crate::state::State;
 use crate::tls::Certificate;
 use crate::{repositories, rest};
 
+/// How long the last backup of the server's own state may take when it stops.
+const LAST_BACKUP: Duration = Duration::from_secs(30);
+
 /// A server that has been opened.
 pub struct Server {
     config: Config,
@@ -163,9 +166,7 @@ impl Server {
             ));
         }
         let watching = tokio::spawn(jobs::watch(self.jobs.clone(), self.stop.subscribe()));
-        self.gate
-            .state()
-            .add_evidence(&[own_event("the server was started")])?;
+        note(&self.gate, "the server was started");
         notify("READY=1");
         let mut stop = self.stop.subscribe();
         let _ = stop.wait_for(|stop| *stop).await;
@@ -202,26 +203,37 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(20), ended).await;
-        let (gate, keeper) = (self.gate.clone(), self.keeper);
+        let gate = self.gate.clone();
         let closed = tokio::task::spawn_blocking(move || {
             gate.close();
-            let stopped = gate.state().add_evidence(&[own_event("the server was stopped")]);
-            keeper.close();
-            stopped
+            note(&gate, "the server was stopped");
         });
-        closed.await.unwrap_or(Ok(()))
+        let _ = closed.await;
+        // A repository that cannot be reached must not keep the server from stopping.
+        let keeper = self.keeper;
+        let saved = tokio::task::spawn_blocking(move || keeper.close());
+        if tokio::time::timeout(LAST_BACKUP, saved).await.is_err() {
+            tracing::warn!(
+                "the server's own state could not be saved in time; that is done after the next start"
+            );
+        }
+        Ok(())
     }
 }
 
-fn own_event(what: &str) -> NewEvidence {
+/// Writes down what the server did. That it cannot be written is no reason not to give backups back.
+fn note(gate: &Gate, what: &str) {
     let version = env!("CARGO_PKG_VERSION").into();
-    NewEvidence {
+    let event = NewEvidence {
         time: jiff::Timestamp::now(),
         kind: Kind::Server,
         who: None,
         what: what.into(),
         outcome: Outcome::Done,
         detail: serde_json::Map::from_iter([("version".to_string(), version)]),
+    };
+    if let Err(error) = gate.state().add_evidence(&[event]) {
+        tracing::error!("{error}: that {what} could not be written down");
     }
 }
 
