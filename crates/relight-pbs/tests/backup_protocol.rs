@@ -560,6 +560,30 @@ async fn hostile_chunks_are_refused_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_may_come_along() {
+    let place = Place::new();
+    let store = place.datastore();
+    let mut session = BackupSession::begin(&store, FIRST).await.unwrap();
+    session.blob("etc.conf.blob", b"key = value").await;
+    let log = blob::encode(b"what the client said", true).unwrap();
+    let target = format!("/blob?file-name=client.log.blob&encoded-size={}", log.len());
+    session
+        .wire
+        .post_bytes(&target, vec![7; log.len()])
+        .await
+        .refused(400);
+    session.wire.post_bytes(&target, log.clone()).await.data();
+    session.wire.post_bytes(&target, log.clone()).await.refused(400);
+    assert_eq!(session.finish().await, Ended::Finished);
+    let entry = store.snapshot(&Namespace::ROOT, &FIRST.parse().unwrap()).unwrap();
+    let kept = store
+        .read_file(&entry, &"client.log.blob".parse().unwrap())
+        .unwrap();
+    assert_eq!(kept, log);
+    assert_eq!(store.manifest(&entry).unwrap().files.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_must_tell_the_truth() {
     let place = Place::new();
     let store = place.datastore();

@@ -12,7 +12,7 @@ use relight_pbs::client::{
     Client, ClientOptions, Credentials, Limited, Rate, ServerAddress, TlsTransport, Transport, Trust,
 };
 use relight_pbs::formats::crypt::Fingerprint;
-use relight_pbs::formats::ids::{BackupTime, Group, Namespace, SnapshotName};
+use relight_pbs::formats::ids::{BackupTime, FileName, Group, Namespace, SnapshotName};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
@@ -64,6 +64,8 @@ pub struct RemoteSnapshot {
     pub owner: String,
     /// Whether it is kept whatever the rules say.
     pub protected: bool,
+    /// Whether it is being made, or was broken off and is of no use: original servers list these, too.
+    pub unfinished: bool,
     /// Its notes.
     pub notes: String,
     /// Names of its files.
@@ -164,7 +166,8 @@ impl ServerOptions {
         let Wanted::Reference(reference, _) = wanted else {
             return Err(usage(given));
         };
-        let snapshots = list(runtime, &client, group.as_ref())?;
+        let mut snapshots = list(runtime, &client, group.as_ref())?;
+        snapshots.retain(|snapshot| !snapshot.unfinished);
         if snapshots.is_empty() {
             return Err(Failure::Usage(format!(
                 "the server has no snapshot {given}, or does not show it to {}",
@@ -184,7 +187,11 @@ impl ServerOptions {
 
 /// The snapshots of the client's namespace, the oldest first.
 pub fn list(runtime: &Runtime, client: &Client, group: Option<&Group>) -> Result<Vec<RemoteSnapshot>> {
-    let answer = runtime.block_on(client.snapshots(group))?;
+    listed(runtime.block_on(client.snapshots(group))?)
+}
+
+/// What the server's list says.
+fn listed(answer: serde_json::Value) -> Result<Vec<RemoteSnapshot>> {
     let odd =
         |error: &dyn std::fmt::Display| Failure::Usage(format!("the server's list cannot be read: {error}"));
     let lines: Vec<Line> = serde_json::from_value(answer).map_err(|error| odd(&error))?;
@@ -202,6 +209,7 @@ pub fn list(runtime: &Runtime, client: &Client, group: Option<&Group>) -> Result
             size: line.size.unwrap_or(0),
             owner: line.owner.unwrap_or_default(),
             protected: line.protected,
+            unfinished: !line.files.iter().any(|file| file.filename == FileName::MANIFEST),
             notes: line.comment.unwrap_or_default(),
             files: line.files.into_iter().map(|file| file.filename).collect(),
             key_fingerprint: line.fingerprint,
@@ -258,6 +266,21 @@ fn usage(error: impl std::fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_unfinished_is_told_from_what_is_there() {
+        // As an original server lists them.
+        let answer = serde_json::json!([
+            {"backup-type": "host", "backup-id": "web01", "backup-time": 1795416210, "files": [],
+             "owner": "sync@pbs!job", "protected": false},
+            {"backup-type": "host", "backup-id": "web01", "backup-time": 1795416183, "size": 307,
+             "files": [{"filename": "index.json.blob", "crypt-mode": "none", "size": 307}],
+             "owner": "sync@pbs!job", "protected": false},
+        ]);
+        let found: Vec<_> = listed(answer).unwrap();
+        let unfinished: Vec<bool> = found.iter().map(|one| one.unfinished).collect();
+        assert_eq!(unfinished, [false, true]);
+    }
 
     #[test]
     fn a_snapshot_is_named_in_several_ways() {

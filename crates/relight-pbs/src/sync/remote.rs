@@ -78,7 +78,12 @@ impl RemoteSnapshot {
 
     /// Whether it is complete; of one that is being made, no size is listed.
     pub fn is_finished(&self) -> bool {
-        self.size.is_some() && self.has(FileName::MANIFEST)
+        self.size.is_some() && self.has_manifest()
+    }
+
+    /// Whether it came to its manifest, the last file to be written, readable or not.
+    pub fn has_manifest(&self) -> bool {
+        self.has(FileName::MANIFEST)
     }
 
     fn has(&self, name: &str) -> bool {

@@ -126,6 +126,7 @@ fn on_server(global: &Global, options: &Options, address: &ServerAddress) -> Res
             .to_vec();
         let row = |row: &RemoteSnapshot| {
             let mut remarks = Vec::new();
+            remarks.extend(row.unfinished.then(|| "unfinished".to_string()));
             remarks.extend(row.protected.then(|| "protected".to_string()));
             remarks.extend(row.key_fingerprint.as_ref().map(|key| {
                 let short: String = key.chars().take(23).collect();

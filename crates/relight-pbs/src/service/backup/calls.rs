@@ -260,9 +260,6 @@ async fn blob(shared: &Arc<Shared>, call: &mut Call) -> ApiResult<Value> {
         encoded_size,
     } = call.parameters()?;
     expect(&file_name, FileKind::Blob, ".blob")?;
-    if file_name.as_str() == FileName::CLIENT_LOG {
-        return Err(ApiError::bad_request("the log is uploaded after the backup"));
-    }
     if !(blob::HEADER..=MAX_ENCODED).contains(&encoded_size) {
         return Err(ApiError::bad_request(
             "a blob must have between 12 bytes and 16 MiB",
@@ -283,6 +280,13 @@ async fn blob(shared: &Arc<Shared>, call: &mut Call) -> ApiResult<Value> {
         Blob::parse(&bytes)
             .and_then(|blob| blob.check_crc())
             .map_err(refused)?;
+        if file_name.as_str() == FileName::CLIENT_LOG {
+            // Servers that push send it along; clients add it when the snapshot is there.
+            let mut state = this.state();
+            state.check_name(&file_name)?;
+            state.log = Some(bytes);
+            return Ok(Value::Null);
+        }
         let csum = sha256(&bytes);
         let manifest = file_name.is_manifest().then(|| bytes.clone());
         let archive = this.engine.blob(file_name.as_str(), bytes)?;

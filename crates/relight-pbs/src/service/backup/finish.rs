@@ -106,7 +106,14 @@ fn publish(shared: &Shared, manifest: &Manifest) -> ApiResult<()> {
         ..SnapshotSpec::default()
     };
     let archives: Vec<Archive> = archives(&shared.state().files);
-    shared.engine.publish(spec, archives)?;
+    let made = shared.engine.publish(spec, archives)?;
+    let log = shared.state().log.take();
+    if let Some(log) = log
+        && let Err(error) = request.datastore.repository().add_log(made.id, &log)
+    {
+        // The snapshot is there all the same, and must not be made again.
+        tracing::warn!("the client's log of {snapshot} cannot be kept: {error}");
+    }
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub files: Vec<FileDone>,
     /// Content of the manifest's blob, once it was uploaded.
     pub manifest: Option<Vec<u8>>,
+    /// The client's log, a blob. No manifest names it, and no snapshot needs it.
+    pub log: Option<Vec<u8>>,
     pub finished: bool,
 }
 
@@ -67,7 +69,8 @@ impl State {
             other == name || (!is_blob(other) && !is_blob(name) && other.stem() == name.stem())
         };
         let mut names = self.files.iter().map(|file| &file.name);
-        if names.any(same) || self.writers.values().any(|writer| same(writer.name())) {
+        let is_log = self.log.is_some() && name.as_str() == FileName::CLIENT_LOG;
+        if is_log || names.any(same) || self.writers.values().any(|writer| same(writer.name())) {
             return Err(ApiError::bad_request(format!(
                 "file '{name}' already exists in this backup"
             )));

@@ -3,11 +3,32 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::Method;
+
 use super::{Push, Result, SyncError, blocking, stopped};
-use crate::access::AuthId;
-use crate::formats::ids::{BackupTime, Namespace};
+use crate::access::{AuthId, Privileges};
+use crate::formats::ids::{BackupTime, Namespace, SnapshotName};
 use crate::formats::manifest::{CryptMode, Manifest};
 use crate::service::datastore::{Entry, GroupEntry};
+use crate::sync::remote::{RemoteSnapshot, of_snapshot};
+
+/// What the other server has of a group.
+struct There {
+    /// Of those that were made to the end.
+    newest: Option<BackupTime>,
+    /// Those that are being made, or were broken off.
+    unfinished: HashSet<BackupTime>,
+}
+
+impl There {
+    fn of(listed: &[RemoteSnapshot]) -> Self {
+        let (made, unfinished): (Vec<_>, Vec<_>) = listed.iter().partition(|one| one.has_manifest());
+        Self {
+            newest: made.iter().map(|one| one.name().backup_time).max(),
+            unfinished: unfinished.iter().map(|one| one.name().backup_time).collect(),
+        }
+    }
+}
 
 impl Push<'_> {
     /// `owner` is that of the group there, if it is there.
@@ -31,9 +52,12 @@ impl Push<'_> {
             Some(_) => self.remote.snapshots(theirs, name).await?,
             None => Vec::new(),
         };
-        let newest = listed.last().map(|one| one.name().backup_time);
-        for entry in self.wanted(group, newest).await? {
+        let there = There::of(&listed);
+        for entry in self.wanted(group, there.newest).await? {
             stopped(self.task)?;
+            if there.unfinished.contains(&entry.name.backup_time) {
+                self.clear(theirs, &entry.name).await?;
+            }
             if let Err(error) = self.snapshot(theirs, &entry).await {
                 // What is damaged here never comes to be there; what could be another time must come before what is newer.
                 if !matches!(error, SyncError::Store(_)) {
@@ -50,6 +74,22 @@ impl Push<'_> {
                 .collect();
             self.vanished_snapshots(theirs, &listed, &here).await?;
         }
+        Ok(())
+    }
+
+    /// Removes what is in the place of a snapshot there: a server that dies while something is copied to it keeps what it
+    /// has until then. One that is being made at this moment cannot be removed.
+    async fn clear(&self, theirs: &Namespace, name: &SnapshotName) -> Result<()> {
+        if !self.may_there(theirs, Privileges::REMOTE_DATASTORE_PRUNE) {
+            return Err(SyncError::Refused(format!(
+                "{name} is unfinished on the other server, and {} may not remove it there",
+                self.job.local.owner
+            )));
+        }
+        self.task
+            .log(format!("remove what is left of an unfinished snapshot {name}"));
+        let parameters = of_snapshot(theirs, name);
+        self.remote.call(Method::DELETE, "snapshots", parameters).await?;
         Ok(())
     }
 
@@ -99,5 +139,30 @@ impl Push<'_> {
     pub(super) async fn manifest(&self, entry: &Arc<Entry>) -> Result<Manifest> {
         let (store, entry) = (self.job.local.store.clone(), entry.clone());
         blocking(move || store.manifest(&entry)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_broken_off_there_is_not_the_newest() {
+        // As an original server lists a group with a damaged manifest, after it was killed.
+        let listed = serde_json::json!([
+            {"backup-type": "vm", "backup-id": "200", "backup-time": 1763200000, "owner": "sync@pbs!job",
+             "files": [{"filename": "disk.img.fidx", "crypt-mode": "none", "size": 37748736},
+                       {"filename": "index.json.blob", "crypt-mode": "none", "size": 307}],
+             "size": 37749043, "protected": false},
+            {"backup-type": "vm", "backup-id": "200", "backup-time": 1763200100, "owner": "sync@pbs!job",
+             "files": [{"filename": "index.json.blob"}], "protected": false},
+            {"backup-type": "vm", "backup-id": "200", "backup-time": 1763200200, "owner": "sync@pbs!job",
+             "files": [], "protected": false},
+        ]);
+        let listed: Vec<RemoteSnapshot> = serde_json::from_value(listed).unwrap();
+        let there = There::of(&listed);
+        let times: Vec<BackupTime> = listed.iter().map(|one| one.name().backup_time).collect();
+        assert_eq!(there.newest, Some(times[1]));
+        assert_eq!(there.unfinished, HashSet::from([times[2]]));
     }
 }
