@@ -52,8 +52,8 @@ impl Own<'_> {
         Ok(newest.and_then(|snapshot| snapshot.attributes.get(HEAD)?.parse().ok()))
     }
 
-    /// Saves it, and forgets backups that are not needed any more.
-    pub fn save(&self, repository: &Arc<Repository>) -> Result<Snapshot> {
+    /// Saves it; gives the head of the evidence that the backup notes.
+    pub fn save(&self, repository: &Arc<Repository>) -> Result<Head> {
         let signer = self.state.signer()?;
         let session = Session::begin(repository.clone(), Arc::new(AtomicBool::new(false))).map_err(failed)?;
         // Before the copy is made: what is noted is in the copy.
@@ -83,10 +83,8 @@ impl Own<'_> {
             attributes: BTreeMap::from(attributes),
             ..SnapshotSpec::default()
         };
-        let snapshot = session.publish(spec, archives).map_err(failed)?;
-        drop(session);
-        self.thin_out(repository)?;
-        Ok(snapshot)
+        session.publish(spec, archives).map_err(failed)?;
+        Ok(head)
     }
 
     /// The database as of one moment. SQLite makes a copy of it beside it, which is removed afterwards.
@@ -104,7 +102,8 @@ impl Own<'_> {
         saved
     }
 
-    fn thin_out(&self, repository: &Repository) -> Result<()> {
+    /// Forgets backups that are not needed any more.
+    pub fn thin_out(&self, repository: &Repository) -> Result<()> {
         let (snapshots, _) = repository.snapshots().map_err(failed)?;
         let workload = self.workload();
         let own = snapshots.iter().filter(|snapshot| snapshot.workload == workload);
