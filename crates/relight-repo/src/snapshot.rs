@@ -20,6 +20,8 @@ pub const MARKS: &str = "marks/";
 pub const LOGS: &str = "logs/";
 /// No log is larger.
 pub const MAX_LOG: usize = 16 << 20;
+/// Attribute of a snapshot that holds a piece of a workload's log and is no recovery point by itself.
+pub const LOG: &str = "log";
 /// The version this program writes.
 const VERSION: u32 = 1;
 /// No manifest is larger, compressed or not.
@@ -191,6 +193,12 @@ impl Snapshot {
             figures,
             retain_until: spec.retain_until,
         }
+    }
+
+    /// Whether it holds a piece of the workload's log: no recovery point, and nothing that rules for recovery points may
+    /// count or forget.
+    pub fn is_log(&self) -> bool {
+        self.attributes.contains_key(LOG)
     }
 
     /// Key of a manifest.

@@ -1,0 +1,1 @@
+//! PostgreSQL clusters: base backups, the continuous log, recovery windows, restores and drills.
