@@ -1,6 +1,7 @@
 //! Disk images: files and block devices, in chunks of 4 MiB by position. Holes are not read, and a file that has not
 //! changed since the previous snapshot is not read either.
 
+mod kind;
 mod state;
 
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,8 @@ use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Result, WorkloadError};
+
+pub use kind::{Images, named};
 
 /// Ending of an image's archive.
 pub const IMAGE: &str = ".img";

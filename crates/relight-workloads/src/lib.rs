@@ -3,6 +3,7 @@
 pub mod error;
 pub mod files;
 pub mod image;
+pub mod kind;
 pub mod stream;
 
 pub use error::{Result, WorkloadError};

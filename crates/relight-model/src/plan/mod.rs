@@ -9,11 +9,13 @@ mod nearest;
 mod policy;
 mod read;
 mod section;
+mod settings;
 mod source;
 mod values;
 
 pub use names::{Method, PickRule, RouteEvent, Stage, UnknownName, Verb};
 pub use policy::{CopyRule, DrillRule, Policy};
+pub use settings::Settings;
 pub use source::{At, PlanErrors, Position, Problem};
 pub use values::{
     Bandwidth, Exclusion, Exercise, Limits, Repository, ResourceKind, Role, Route, Window, WorkloadEntry,

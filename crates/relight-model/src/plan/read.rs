@@ -192,6 +192,8 @@ fn read_workloads(source: &mut Source<'_>, root: &mut Section<'_, '_>) -> Vec<Wo
         let size = s.text(source, "size");
         let priority = s.number(source, "priority").map(|at| at.value);
         let stage = s.text(source, "stage").map(|at| at.value);
+        let reads = s.settings(source, "source");
+        let probe = s.settings(source, "probe");
         section.finish(source);
         for name in names {
             if !seen.insert(name.value.clone()) {
@@ -209,6 +211,8 @@ fn read_workloads(source: &mut Source<'_>, root: &mut Section<'_, '_>) -> Vec<Wo
                 size,
                 priority,
                 stage,
+                source: reads.clone(),
+                probe: probe.clone(),
             });
         }
     }

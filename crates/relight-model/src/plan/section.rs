@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::nearest::nearest;
+use super::settings::Settings;
 use super::source::{At, Position, Source};
 use crate::size::shortened;
 
@@ -122,6 +123,12 @@ impl<'a, 'i> Section<'a, 'i> {
             other => Err(format!("must be true or false, but is {}", kind(other))),
         });
         read.map(|read| read.value)
+    }
+
+    /// A table whose words somebody else knows.
+    pub(super) fn settings(&mut self, source: &mut Source<'_>, key: &'static str) -> Option<At<Settings>> {
+        let node = self.node(key)?;
+        self.read(source, key, |value| Settings::of(value, node))
     }
 
     /// A text or an array of texts.

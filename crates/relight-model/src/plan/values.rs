@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::names::{Method, RouteEvent, Stage, Verb};
+use super::settings::Settings;
 use super::source::{At, Position};
 use crate::calendar::Event;
 use crate::duration::TimeSpan;
@@ -119,7 +120,7 @@ impl Window {
 }
 
 /// `[[workload]]`: one thing that is protected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WorkloadEntry {
     /// Its name.
@@ -142,6 +143,10 @@ pub struct WorkloadEntry {
     pub priority: Option<u32>,
     /// When it is recovered after the loss of everything.
     pub stage: Option<Stage>,
+    /// Where and how it is read, in words of its kind. None: the server does not read it.
+    pub source: Option<At<Settings>>,
+    /// How a drill sees that it works, in words of its kind.
+    pub probe: Option<At<Settings>>,
 }
 
 /// `exclude = "reason"`, `exclude-until = "2027-06-30"`.

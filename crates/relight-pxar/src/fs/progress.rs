@@ -1,7 +1,7 @@
 //! How far a capture or restore has come, for others to look at while it runs.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Counters that one thread raises and any other may read.
 #[derive(Debug, Default)]
@@ -13,11 +13,19 @@ pub struct Progress {
     /// Links, devices, pipes and sockets done.
     pub others: AtomicU64,
     /// Bytes of content done, whether read, reused or skipped.
-    pub bytes: AtomicU64,
+    pub bytes: Arc<AtomicU64>,
     current: Mutex<Vec<u8>>,
 }
 
 impl Progress {
+    /// Counts bytes where somebody else looks.
+    pub fn counting(bytes: Arc<AtomicU64>) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+
     /// The path under work: that of the last directory or large file begun.
     pub fn current_path(&self) -> Vec<u8> {
         self.current.lock().map(|path| path.clone()).unwrap_or_default()

@@ -12,6 +12,7 @@
 //! The first record follows a hash of zeros. The body is one line of JSON ([`Body`]).
 
 mod chain;
+pub mod detail;
 mod export;
 mod record;
 mod signer;

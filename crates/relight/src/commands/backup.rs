@@ -127,7 +127,7 @@ impl Plan {
     /// These directories, as a workload.
     pub fn of_trees(paths: &[PathBuf], workload: Option<Workload>) -> Result<Self> {
         Ok(Self {
-            trees: tree_sources(paths)?,
+            trees: files::tree_sources(paths)?,
             images: Vec::new(),
             stdin: None,
             workload,
@@ -153,22 +153,6 @@ impl Plan {
     }
 }
 
-fn tree_sources(paths: &[PathBuf]) -> Result<Vec<TreeSource>> {
-    let mut sources: Vec<TreeSource> = Vec::new();
-    for path in paths {
-        let path = std::fs::canonicalize(path).map_err(Failure::io(format!("find {}", path.display())))?;
-        if sources.iter().any(|source| source.path == path) {
-            continue;
-        }
-        let taken: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-        sources.push(TreeSource {
-            name: files::name_for(&path, &taken),
-            path,
-        });
-    }
-    Ok(sources)
-}
-
 fn plan(options: &Options) -> Result<Plan> {
     if options.paths.is_empty() && options.image.is_empty() && options.stdin.is_none() {
         return Err(Failure::Usage(
@@ -180,16 +164,10 @@ fn plan(options: &Options) -> Result<Plan> {
         let pattern = Pattern::parse(text.as_bytes()).map_err(|error| Failure::Usage(error.to_string()))?;
         exclude.push(pattern);
     }
-    let trees = tree_sources(&options.paths)?;
+    let trees = files::tree_sources(&options.paths)?;
     let mut taken: Vec<String> = trees.iter().map(|source| source.name.clone()).collect();
-    let mut images = Vec::new();
-    for path in &options.image {
-        let path = std::fs::canonicalize(path).map_err(Failure::io(format!("find {}", path.display())))?;
-        let stem = path.file_stem().map(Path::new).unwrap_or(&path);
-        let name = files::name_for(stem, &taken);
-        taken.push(name.clone());
-        images.push((name, path));
-    }
+    let images = image::named(&options.image, taken.clone())?;
+    taken.extend(images.iter().map(|(name, _)| name.clone()));
     if let Some(name) = &options.stdin
         && (files::name_for(Path::new(name), &taken) != *name || is_meaningful(name))
     {
@@ -321,7 +299,7 @@ pub fn save(global: &Global, repository: &Arc<Repository>, plan: &Plan) -> Resul
         host: repository.options().host.clone(),
         parent: parent.map(|parent| parent.id),
         attributes,
-        incomplete: problems(&reports, 1000),
+        incomplete: files::problems(&reports, 1000),
         retain_until,
         ..SnapshotSpec::default()
     };
@@ -362,25 +340,6 @@ fn expected(plan: &Plan, parent: Option<&Snapshot>) -> u64 {
     }
 }
 
-fn problems(reports: &[TreeReport], most: usize) -> Vec<String> {
-    let named = reports.iter().flat_map(|tree| {
-        tree.report.problems.iter().map(|problem| {
-            let path = String::from_utf8_lossy(&problem.path);
-            let detail = if problem.detail.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", problem.detail)
-            };
-            format!(
-                "{}/{path}: {}{detail}",
-                tree.source.path.display().to_string().trim_end_matches('/'),
-                problem.kind
-            )
-        })
-    });
-    named.take(most).collect()
-}
-
 fn report(snapshot: &Snapshot, reports: &[TreeReport], other: u64, read: u64, elapsed: Duration) -> Report {
     Report {
         snapshot: snapshot.id.to_string(),
@@ -408,7 +367,7 @@ fn report_of(reports: &[TreeReport], other: u64, read: u64, elapsed: Duration) -
         files: sum(|tree| tree.report.counts.files),
         unchanged_files: sum(|tree| tree.report.unchanged_files),
         seconds: elapsed.as_secs_f64(),
-        problems: problems(reports, 10_000),
+        problems: files::problems(reports, 10_000),
         problem_count: sum(|tree| tree.report.problems.total()),
         mount_points: reports
             .iter()
