@@ -1,1 +1,11 @@
 //! PostgreSQL clusters: base backups, the continuous log, recovery windows, restores and drills.
+
+pub mod connect;
+pub mod error;
+pub mod lsn;
+pub mod protocol;
+
+pub use connect::{Environment, Settings};
+pub use error::{PostgresError, Result};
+pub use lsn::Lsn;
+pub use protocol::Connection;
