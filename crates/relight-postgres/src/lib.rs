@@ -4,6 +4,7 @@ pub mod connect;
 pub mod error;
 pub mod lsn;
 pub mod protocol;
+pub mod wal;
 
 pub use connect::{Environment, Settings};
 pub use error::{PostgresError, Result};

@@ -11,6 +11,21 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Lsn(pub u64);
 
+impl Lsn {
+    /// No position; also what a server says that has none to tell (`InvalidXLogRecPtr`).
+    pub const ZERO: Self = Self(0);
+
+    /// This position and `bytes` more; the last one there is if that would be beyond it.
+    pub fn plus(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+
+    /// Bytes from `earlier` to here; 0 if that is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// A text that is no log position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a position in the write-ahead log: write it as the server does, such as 16/B374D848")]

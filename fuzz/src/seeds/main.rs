@@ -6,6 +6,7 @@ mod pbs;
 mod plan;
 mod repository;
 mod requests;
+mod wal;
 mod words;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ fn main() -> std::io::Result<()> {
     seeds.extend(pbs::seeds(&crates)?);
     seeds.extend(requests::seeds());
     seeds.extend(plan::seeds());
+    seeds.extend(wal::seeds());
     seeds.extend(words::seeds());
     for (target, name, bytes) in &seeds {
         let folder = root.join("corpus").join(target);

@@ -1,0 +1,21 @@
+//! The continuous log of a cluster: its format, how it gets into the repository and back, and what can be recovered
+//! with it.
+
+pub mod attributes;
+pub mod error;
+pub mod history;
+pub mod name;
+pub mod page;
+pub mod record;
+pub mod retention;
+#[cfg(any(test, fuzzing))]
+pub mod sample;
+pub mod store;
+pub mod summary;
+pub mod walk;
+#[cfg(test)]
+mod walk_tests;
+pub mod windows;
+
+pub use error::{Result, WalError};
+pub use name::{SegmentName, SegmentSize, Timeline, WalName};
