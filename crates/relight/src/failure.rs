@@ -2,6 +2,7 @@
 
 use relight_mount::MountError;
 use relight_pbs::client::ClientError;
+use relight_postgres::wal::WalError;
 use relight_pxar::DecodeError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
@@ -22,6 +23,9 @@ pub enum Failure {
     /// A workload.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    /// The log of a PostgreSQL cluster.
+    #[error(transparent)]
+    Wal(#[from] WalError),
     /// The server, its configuration or state.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -37,6 +41,18 @@ pub enum Failure {
     /// A file or the terminal.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
+}
+
+impl Failure {
+    /// What the repository said, whoever passed it on.
+    fn repo(&self) -> Option<&RepoError> {
+        match self {
+            Self::Repo(error)
+            | Self::Wal(WalError::Repo(error))
+            | Self::Workload(WorkloadError::Repo(error)) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl From<StorageError> for Failure {
@@ -63,19 +79,20 @@ impl Failure {
 
     /// The exit code that says it.
     pub fn exit(&self) -> Exit {
-        match self {
-            Self::Repo(RepoError::Cancelled) => Exit::Cancelled,
-            Self::Workload(error) if error.is_cancelled() => Exit::Cancelled,
-            Self::Repo(
-                RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
+        match (self, self.repo()) {
+            (_, Some(RepoError::Cancelled)) => Exit::Cancelled,
+            (Self::Workload(error), _) if error.is_cancelled() => Exit::Cancelled,
+            (
+                _,
+                Some(RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_)),
             )
-            | Self::Damaged(_) => Exit::Damage,
-            Self::Workload(WorkloadError::Repo(
-                RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_),
-            )) => Exit::Damage,
-            Self::Workload(WorkloadError::Archive(
-                DecodeError::Damaged { .. } | DecodeError::Truncated { .. },
-            )) => Exit::Damage,
+            | (Self::Damaged(_), _)
+            | (
+                Self::Workload(WorkloadError::Archive(
+                    DecodeError::Damaged { .. } | DecodeError::Truncated { .. },
+                )),
+                _,
+            ) => Exit::Damage,
             _ => Exit::Failed,
         }
     }

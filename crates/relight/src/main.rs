@@ -36,7 +36,10 @@ struct Cli {
 }
 
 fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(match (cli.global.quiet, &cli.command) {
@@ -57,4 +60,15 @@ fn main() -> std::process::ExitCode {
         }
     };
     exit.into()
+}
+
+/// Says what is wrong with the arguments.
+fn refuse(error: &clap::Error) -> std::process::ExitCode {
+    let _ = error.print();
+    // A restore command with a wrong option must not look as if the log ended.
+    let restores = std::env::args_os().any(|argument| argument == commands::wal::FETCH);
+    if restores && error.use_stderr() {
+        return exit::Exit::Abort.into();
+    }
+    std::process::ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

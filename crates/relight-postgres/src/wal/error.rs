@@ -1,7 +1,7 @@
 //! What can go wrong with the log, told so that an operator knows what to do next.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
@@ -163,6 +163,31 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// A failed action on a local file.
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// Whether a file was refused for what it is: trying again does not help.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NoName(_)
+                | Self::NotWal { .. }
+                | Self::BadPage { .. }
+                | Self::BadHistory { .. }
+                | Self::OtherContent { .. }
+                | Self::OtherCluster { .. }
+                | Self::OtherMajor { .. }
+                | Self::OtherSegmentSize { .. }
+                | Self::Refused(_)
+        )
+    }
+
     /// Whether trying again later may help without anybody changing anything: the repository did not answer, or a disk
     /// was full.
     pub fn is_passing(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The continuous log of a cluster: its format, how it gets into the repository and back, and what can be recovered
 //! with it.
 
+pub mod archive;
 pub mod attributes;
 pub mod error;
 pub mod history;
@@ -12,6 +13,8 @@ pub mod retention;
 pub mod sample;
 pub mod store;
 pub mod summary;
+#[cfg(test)]
+mod testing;
 pub mod walk;
 #[cfg(test)]
 mod walk_tests;

@@ -17,6 +17,7 @@ mod ls;
 mod map;
 mod mount;
 mod plan;
+mod postgres;
 mod protect;
 mod quickstart;
 mod remote;
@@ -29,6 +30,7 @@ mod sync;
 mod token;
 mod user;
 mod verify;
+pub mod wal;
 
 use clap::Subcommand;
 
@@ -86,6 +88,13 @@ pub enum Command {
     /// Check the plan, show what it promises, and foresee what it would do
     #[command(subcommand)]
     Plan(plan::Command),
+    /// Protect PostgreSQL clusters, and see what can be recovered of them
+    #[command(subcommand)]
+    Postgres(postgres::Command),
+    /// Store a file of a PostgreSQL cluster's log: what its archive_command calls
+    WalPush(wal::PushOptions),
+    /// Bring back a file of a PostgreSQL cluster's log: what its restore_command calls
+    WalFetch(wal::FetchOptions),
     /// Be a backup server: Proxmox VE and proxmox-backup-client use it as a Proxmox Backup Server
     Serve(serve::Options),
     /// Manage who may log in to the server
@@ -138,6 +147,9 @@ impl Command {
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
             Self::Plan(command) => plan::run(global, command),
+            Self::Postgres(command) => postgres::run(global, command),
+            Self::WalPush(options) => wal::push(global, options),
+            Self::WalFetch(options) => Ok(wal::fetch(global, options)),
             Self::Serve(options) => serve::run(global, options),
             Self::User(command) => user::run(global, command),
             Self::Token(command) => token::run(global, command),

@@ -77,6 +77,23 @@ impl LogStore {
         Ok(Fetched::End)
     }
 
+    /// The same, but where the log ends with the beginning of a segment that was never completed, that is taken for it,
+    /// with zeros behind. For recoveries whose cluster is gone: a segment may still be completed otherwise.
+    pub fn recover_partial(&self, name: WalName) -> Result<Fetched> {
+        let catalog = self.catalog()?;
+        if let Some(bytes) = self.fetch(&catalog, name)? {
+            return Ok(Fetched::Found(bytes));
+        }
+        self.is_end(&catalog, name)?;
+        let WalName::Segment(segment) = name else {
+            return Ok(Fetched::End);
+        };
+        match self.fetch(&catalog, WalName::Partial(segment))? {
+            Some(bytes) => Ok(Fetched::Found(bytes)),
+            None => Ok(Fetched::End),
+        }
+    }
+
     /// Fails unless the log is known to end before `name`, or never to have had it.
     pub fn is_end(&self, catalog: &Catalog, name: WalName) -> Result<()> {
         if catalog.is_empty() {

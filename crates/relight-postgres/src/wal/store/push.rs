@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use relight_repo::session::Session;
-use relight_repo::snapshot::{ArchiveKind, Snapshot, SnapshotSpec};
+use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot, SnapshotSpec};
 
 use super::catalog::Catalog;
 use super::{LogStore, merge};
@@ -46,6 +46,18 @@ struct Checked {
     note: Note,
 }
 
+/// Files that are put into the repository together: durable, all of them, when [`Push::commit`] returns.
+pub struct Push<'a> {
+    store: &'a LogStore,
+    catalog: Catalog,
+    cluster: Option<Cluster>,
+    session: Option<Session>,
+    archives: Vec<Archive>,
+    attributes: BTreeMap<String, String>,
+    last: Option<Timestamp>,
+    gaps: usize,
+}
+
 impl LogStore {
     /// Puts files into the repository, all or none. When this returns, they are durable.
     ///
@@ -53,90 +65,109 @@ impl LogStore {
     /// [`WalError::NotWal`], [`WalError::OtherContent`], [`WalError::OtherCluster`], [`WalError::OtherMajor`],
     /// [`WalError::OtherSegmentSize`]: a file was refused, and none was stored. Errors of the repository.
     pub fn push(&self, files: Vec<NewFile>) -> Result<Vec<Pushed>> {
-        self.push_with(files, &[])
-    }
-
-    /// Also takes note of holes in the log whose cause is known.
-    pub fn push_with(&self, files: Vec<NewFile>, gaps: &[KnownGap]) -> Result<Vec<Pushed>> {
-        let catalog = self.catalog()?;
-        let mut cluster = catalog.cluster;
-        let mut checked = Vec::with_capacity(files.len());
-        for file in files {
-            let file = check(file)?;
-            self.check_cluster(&file, &mut cluster)?;
-            checked.push(file);
-        }
-        let mut pushed = Vec::with_capacity(checked.len());
-        let mut new = Vec::new();
-        for file in checked {
-            if catalog.files.contains_key(&file.file.name) {
-                self.compare(&catalog, &file.file)?;
-                pushed.push(Pushed::Known);
-            } else {
-                pushed.push(Pushed::Stored);
-                new.push(file);
-            }
-        }
-        if new.is_empty() && gaps.is_empty() {
-            return Ok(pushed);
-        }
-        let session = Session::begin(self.repository.clone(), self.cancelled.clone())?;
-        let snapshot = self.publish(&session, &new, cluster, gaps)?;
-        self.look_again(&catalog, &snapshot)?;
-        // What was pushed is durable: that snapshots could not be merged this time is no failure.
-        if let Err(error) = merge::merge(self, &session) {
-            tracing::warn!(%error, "small snapshots of the log were not merged; the next push tries again");
-        }
+        let mut push = self.begin_push()?;
+        let pushed = files
+            .into_iter()
+            .map(|file| push.add(file))
+            .collect::<Result<_>>()?;
+        push.commit()?;
         Ok(pushed)
     }
 
-    fn publish(
-        &self,
-        session: &Session,
-        files: &[Checked],
-        cluster: Option<Cluster>,
-        gaps: &[KnownGap],
-    ) -> Result<Snapshot> {
-        let mut attributes = attributes::of_log(cluster.as_ref());
-        let mut archives = Vec::with_capacity(files.len());
-        let mut last: Option<Timestamp> = None;
-        for Checked { file, note, .. } in files {
-            let kind = match file.name {
-                WalName::Segment(_) | WalName::Partial(_) => ArchiveKind::Stream,
-                WalName::History(_) | WalName::Backup(..) => ArchiveKind::Blob,
-            };
-            let mut writer = session.archive(&file.name.to_string(), kind)?;
-            writer.write(&file.bytes)?;
-            archives.push(writer.finish()?);
-            attributes::set_note(&mut attributes, file.name, note);
-            last = last.max(note.times.last_commit);
+    /// Begins to put files into the repository.
+    pub fn begin_push(&self) -> Result<Push<'_>> {
+        let catalog = self.catalog()?;
+        Ok(Push {
+            store: self,
+            cluster: catalog.cluster,
+            catalog,
+            session: None,
+            archives: Vec::new(),
+            attributes: BTreeMap::new(),
+            last: None,
+            gaps: 0,
+        })
+    }
+}
+
+impl Push<'_> {
+    /// Adds a file. One that is refused leaves the others as they are.
+    ///
+    /// # Errors
+    /// As [`LogStore::push`].
+    pub fn add(&mut self, file: NewFile) -> Result<Pushed> {
+        let checked = check(file)?;
+        let mut cluster = self.cluster;
+        self.store.check_cluster(&checked, &mut cluster)?;
+        let Checked { file, note, .. } = checked;
+        if self.catalog.files.contains_key(&file.name) {
+            self.store.compare(&self.catalog, &file)?;
+            return Ok(Pushed::Known);
         }
-        for (number, gap) in gaps.iter().enumerate() {
-            set_gap(&mut attributes, number, gap);
+        let kind = match file.name {
+            WalName::Segment(_) | WalName::Partial(_) => ArchiveKind::Stream,
+            WalName::History(_) | WalName::Backup(..) => ArchiveKind::Blob,
+        };
+        let name = file.name.to_string();
+        if self.archives.iter().any(|archive| archive.name == name) {
+            return Err(WalError::Refused(format!("{name} was given twice")));
         }
+        let mut writer = self.session()?.archive(&name, kind)?;
+        writer.write(&file.bytes)?;
+        self.archives.push(writer.finish()?);
+        attributes::set_note(&mut self.attributes, file.name, &note);
+        self.last = self.last.max(note.times.last_commit);
+        self.cluster = cluster;
+        Ok(Pushed::Stored)
+    }
+
+    /// Takes note of a hole in the log whose cause is known.
+    pub fn add_gap(&mut self, gap: &KnownGap) {
+        if let Ok(json) = serde_json::to_string(gap) {
+            self.attributes
+                .insert(format!("{}{}", attributes::GAP, self.gaps), json);
+            self.gaps += 1;
+        }
+    }
+
+    fn session(&mut self) -> Result<&Session> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::begin(self.store.repository.clone(), self.store.cancelled.clone())?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// Publishes what was added. When this returns, it is durable.
+    pub fn commit(mut self) -> Result<()> {
+        if self.archives.is_empty() && self.gaps == 0 {
+            return Ok(());
+        }
+        self.session()?;
+        let (store, catalog) = (self.store, &self.catalog);
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let mut attributes = attributes::of_log(self.cluster.as_ref());
+        attributes.extend(self.attributes);
         let spec = SnapshotSpec {
-            workload: self.workload.to_string(),
-            time: last,
-            host: self.repository.options().host.clone(),
+            workload: store.workload.to_string(),
+            time: self.last,
+            host: store.repository.options().host.clone(),
             attributes,
             ..SnapshotSpec::default()
         };
-        Ok(session.publish(spec, archives)?)
+        let snapshot = session.publish(spec, self.archives)?;
+        store.look_again(catalog, &snapshot)?;
+        // What was pushed is durable: that snapshots could not be merged this time is no failure.
+        if let Err(error) = merge::merge(store, session) {
+            tracing::warn!(%error, "small snapshots of the log were not merged; the next push tries again");
+        }
+        Ok(())
     }
+}
 
-    /// Publishes as if `before` were what was found before.
-    #[cfg(test)]
-    pub(super) fn publish_for_test(
-        &self,
-        session: &Session,
-        before: &Catalog,
-        files: Vec<NewFile>,
-    ) -> Result<()> {
-        let checked = files.into_iter().map(check).collect::<Result<Vec<_>>>()?;
-        let snapshot = self.publish(session, &checked, None, &[])?;
-        self.look_again(before, &snapshot)
-    }
-
+impl LogStore {
     fn check_cluster(&self, checked: &Checked, known: &mut Option<Cluster>) -> Result<()> {
         let (what, workload) = (checked.file.name.to_string(), self.workload.to_string());
         let systems = [checked.file.system, checked.cluster.map(|cluster| cluster.system)];
@@ -218,13 +249,6 @@ impl LogStore {
             }
         }
         Ok(())
-    }
-}
-
-/// Takes note of a hole.
-pub(super) fn set_gap(attributes: &mut BTreeMap<String, String>, number: usize, gap: &KnownGap) {
-    if let Ok(json) = serde_json::to_string(gap) {
-        attributes.insert(format!("{}{number}", attributes::GAP), json);
     }
 }
 
