@@ -87,7 +87,6 @@ impl PostgresError {
     }
 
     /// Something that is not what it should be.
-    #[allow(dead_code, reason = "used by what follows")]
     pub(crate) fn damaged(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Damaged {
             what: what.into(),

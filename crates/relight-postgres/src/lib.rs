@@ -1,9 +1,12 @@
 //! PostgreSQL clusters: base backups, the continuous log, recovery windows, restores and drills.
 
+pub mod base;
 pub mod connect;
 pub mod error;
+pub mod launch;
 pub mod lsn;
 pub mod protocol;
+pub mod restore;
 pub mod wal;
 
 pub use connect::{Environment, Settings};

@@ -1,0 +1,150 @@
+//! Base backups: all files of a cluster, as a server sends them or as they are read on its host, in archives from which
+//! unchanged pages need no second copy. Each holds the log that it needs to become consistent.
+
+pub mod attributes;
+pub mod control;
+pub mod files;
+mod inventory;
+pub mod label;
+pub mod pages;
+mod receive;
+mod server;
+mod stream;
+pub mod tar;
+mod writer;
+
+use std::sync::Arc;
+
+use relight_repo::read::{ArchiveReader, ChunkReader};
+use relight_repo::session::Session;
+use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot};
+use relight_workloads::kind::{Captured, Work};
+use serde::{Deserialize, Serialize};
+
+pub use attributes::{About, is_base};
+pub use inventory::{CONFIGURATION, INVENTORY, Inventory, OutsideFile};
+pub use server::ServerFacts;
+pub use writer::{BadPage, CONTENT, LIST};
+
+use crate::connect::Settings;
+use crate::error::Result;
+use files::FileList;
+
+/// Name of the archive with the server's own list of files and their checksums.
+pub const MANIFEST: &str = "backup_manifest";
+/// Bytes of a chunk, if no earlier backup says otherwise: few pages, because a change of one makes a new chunk.
+pub const CHUNK: u64 = 64 << 10;
+
+/// How a base backup is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Route {
+    /// The server sends it over the replication protocol.
+    #[default]
+    Stream,
+    /// The files are read on the server's host.
+    Files,
+}
+
+/// What may be chosen for a base backup.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it comes from.
+    pub route: Route,
+    /// Begin at once with a checkpoint that writes as fast as it can, instead of one that is spread over time.
+    pub fast: bool,
+    /// Most bytes per second that the server sends; none is no limit.
+    pub rate: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            route: Route::Stream,
+            fast: true,
+            rate: None,
+        }
+    }
+}
+
+/// What a way of taking a backup gives.
+struct Taken {
+    content: Archive,
+    list: FileList,
+    bad: Vec<BadPage>,
+    manifest: Option<Vec<u8>>,
+    about: About,
+    /// Words for the operator about what could have been better.
+    remarks: Vec<String>,
+    /// Bytes that were read or sent.
+    read: u64,
+}
+
+/// Takes a base backup into a session, to be published with what is given back.
+///
+/// # Errors
+/// Why there is none. The server is left as it was.
+pub fn back_up(settings: &Settings, session: &Session, options: &Options, work: &Work) -> Result<Captured> {
+    let (server, mut facts) = server::visit(settings, work)?;
+    let taken = match options.route {
+        Route::Stream => stream::take(&server, session, &mut facts, options, work)?,
+        Route::Files => {
+            return Err(crate::PostgresError::Refused(
+                "reading the files on the server's host is not possible yet: use the replication protocol"
+                    .into(),
+            ));
+        }
+    };
+    publishable(session, taken, facts, &server, work)
+}
+
+fn publishable(
+    session: &Session,
+    taken: Taken,
+    mut facts: ServerFacts,
+    server: &Settings,
+    work: &Work,
+) -> Result<Captured> {
+    let mut incomplete = Vec::new();
+    for page in server::still_bad(&mut facts.connection, taken.bad) {
+        incomplete.push(format!(
+            "{}: page {} has a wrong checksum, and had it before the backup began (last changed at {}): it was saved as it \
+             is; find out what table it belongs to, and bring that back from an older backup",
+            page.path, page.page, page.lsn
+        ));
+    }
+    let mut archives = vec![taken.content, small(session, LIST, &taken.list.encode()?)?];
+    if let Some(manifest) = &taken.manifest {
+        archives.push(small(session, MANIFEST, manifest)?);
+    }
+    let (inventory, outside, remarks) = inventory::take(&mut facts, server);
+    archives.push(small(session, INVENTORY, &inventory::encode(&inventory)?)?);
+    archives.push(small(session, CONFIGURATION, &inventory::encode(&outside)?)?);
+    for remark in taken.remarks.iter().chain(&remarks) {
+        work.note(remark);
+    }
+    let about = taken.about;
+    Ok(Captured {
+        // What it brings back is the state at its end.
+        time: Some(about.stop_time),
+        attributes: about.attributes(&taken.list),
+        archives,
+        incomplete,
+        read: taken.read,
+    })
+}
+
+fn small(session: &Session, name: &str, content: &[u8]) -> Result<Archive> {
+    let mut writer = session.archive(name, ArchiveKind::Blob)?;
+    writer.write(content)?;
+    Ok(writer.finish()?)
+}
+
+/// The list of files of a base backup.
+pub fn load_list(reader: &Arc<ChunkReader>, snapshot: &Snapshot) -> Result<FileList> {
+    let content = snapshot.archive(CONTENT)?.root.size;
+    FileList::load(
+        &ArchiveReader::new(reader.clone(), snapshot.archive(LIST)?.root),
+        content,
+    )
+}

@@ -1,0 +1,201 @@
+//! Takes the files of a cluster in order, cuts them into chunks by position, looks at their pages, and keeps the list.
+//!
+//! Pages change in place. Chunks of a fixed length from the beginning of each file therefore find again what did not
+//! change, and a chunk of few pages is lost by a change of one. Segments of the log are cut by their content, as in the log
+//! itself.
+
+use relight_repo::session::{ArchiveWriter, Session};
+use relight_repo::snapshot::{Archive, ArchiveKind};
+
+use super::files::{Entry, EntryKind, FileList, Tablespace};
+use super::pages::{self, Verdict};
+use crate::error::{PostgresError, Result};
+use crate::lsn::Lsn;
+
+/// Name of the archive with the contents of files.
+pub const CONTENT: &str = "base.content";
+/// Name of the archive with the list of files.
+pub const LIST: &str = "base.files";
+
+/// A page whose checksum is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPage {
+    /// The file.
+    pub path: String,
+    /// The page's number in the file.
+    pub page: u32,
+    /// The position in the log of its last change, as it tells.
+    pub lsn: Lsn,
+}
+
+/// How pages are checked.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRules {
+    /// Bytes of a page.
+    pub block: usize,
+    /// Pages of one file of a relation.
+    pub segment: u32,
+    /// Where the backup began: what changed after it is put right by the log.
+    pub start: Lsn,
+}
+
+/// Writes the content archive.
+pub struct ContentWriter {
+    writer: ArchiveWriter,
+    list: FileList,
+    rules: Option<PageRules>,
+    current: Option<Current>,
+    bad: Vec<BadPage>,
+}
+
+/// The file that is being taken.
+struct Current {
+    path: String,
+    left: u64,
+    how: How,
+}
+
+enum How {
+    /// By position: what of the current chunk has come.
+    Chunks {
+        chunk: Vec<u8>,
+        pages: Option<u32>,
+        at: u64,
+    },
+    /// By content.
+    Log,
+}
+
+impl ContentWriter {
+    /// With nothing in it yet.
+    pub fn new(
+        session: &Session,
+        chunk: u64,
+        tablespaces: Vec<Tablespace>,
+        rules: Option<PageRules>,
+    ) -> Result<Self> {
+        Ok(Self {
+            writer: session.archive(CONTENT, ArchiveKind::Stream)?,
+            list: FileList::new(chunk, tablespaces),
+            rules,
+            current: None,
+            bad: Vec::new(),
+        })
+    }
+
+    /// A directory or a link.
+    pub fn add(&mut self, entry: Entry) {
+        self.list.entries.push(entry);
+    }
+
+    /// A file begins; its content follows.
+    pub fn begin(&mut self, path: &str, size: u64, mode: u32, modified: i64) {
+        self.list.entries.push(Entry {
+            path: path.to_string(),
+            kind: EntryKind::File {
+                size,
+                offset: self.writer.position(),
+            },
+            mode,
+            modified,
+        });
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let how = if path.starts_with("pg_wal/") {
+            How::Log
+        } else {
+            How::Chunks {
+                chunk: Vec::new(),
+                pages: self.rules.and_then(|_| relation_segment(path, name)),
+                at: 0,
+            }
+        };
+        self.current = Some(Current {
+            path: path.to_string(),
+            left: size,
+            how,
+        });
+    }
+
+    /// More of the file.
+    pub fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let most = self.list.chunk as usize;
+        let Some(current) = &mut self.current else {
+            return Err(PostgresError::damaged(
+                "a base backup",
+                "content came without a file",
+            ));
+        };
+        current.left = current
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| PostgresError::damaged(&current.path, "more came of it than its size says"))?;
+        match &mut current.how {
+            How::Log => self.writer.write(bytes)?,
+            How::Chunks { chunk, pages, at } => {
+                while !bytes.is_empty() {
+                    if chunk.capacity() == 0 {
+                        let left = current.left + bytes.len() as u64;
+                        chunk.reserve_exact(left.min(most as u64) as usize);
+                    }
+                    let count = bytes.len().min(most - chunk.len());
+                    chunk.extend_from_slice(&bytes[..count]);
+                    bytes = &bytes[count..];
+                    if chunk.len() == most || (bytes.is_empty() && current.left == 0) {
+                        if let (Some(segment), Some(rules)) = (*pages, self.rules) {
+                            look(&current.path, chunk, *at, segment, rules, &mut self.bad);
+                        }
+                        *at += chunk.len() as u64;
+                        self.writer.push_chunk(std::mem::take(chunk))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is complete.
+    pub fn end(&mut self) -> Result<()> {
+        match self.current.take() {
+            Some(current) if current.left > 0 => Err(PostgresError::damaged(
+                current.path,
+                format!("{} bytes less came of it than its size says", current.left),
+            )),
+            Some(_) => Ok(self.writer.cut()?),
+            None => Ok(()),
+        }
+    }
+
+    /// The archive of contents, the list, and the pages whose checksums are wrong although they did not change since the
+    /// backup began.
+    pub fn finish(self) -> Result<(Archive, FileList, Vec<BadPage>)> {
+        Ok((self.writer.finish()?, self.list, self.bad))
+    }
+}
+
+/// The number of a relation's segment, if the file at `path` holds pages of one.
+pub fn relation_segment(path: &str, name: &str) -> Option<u32> {
+    let place = ["base/", "global/", "pg_tblspc/"];
+    place
+        .iter()
+        .any(|place| path.starts_with(place))
+        .then(|| pages::segment_of(name))
+        .flatten()
+}
+
+/// Looks at the pages of a chunk that begins at byte `at` of a file.
+pub fn look(path: &str, chunk: &[u8], at: u64, segment: u32, rules: PageRules, bad: &mut Vec<BadPage>) {
+    let first = (at / rules.block as u64) as u32;
+    for (number, page) in chunk.chunks_exact(rules.block).enumerate() {
+        let page_number = first.wrapping_add(number as u32);
+        let block = segment.wrapping_mul(rules.segment).wrapping_add(page_number);
+        match pages::verify(page, block) {
+            Verdict::Bad { lsn } if lsn < rules.start => bad.push(BadPage {
+                path: path.to_string(),
+                page: page_number,
+                lsn,
+            }),
+            // It changed since, perhaps while it was read: the log holds it whole.
+            Verdict::Bad { .. } | Verdict::Good => {}
+        }
+    }
+}

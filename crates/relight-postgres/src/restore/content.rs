@@ -1,0 +1,202 @@
+//! Contents of files, from the repository in parallel.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use relight_repo::RepoError;
+use relight_repo::id::ChunkId;
+use relight_repo::read::{ChunkReader, PieceStream, Scan, scan};
+use relight_repo::tree::{Piece, Root, TreeReader};
+use relight_workloads::kind::Work;
+
+use super::layout::Places;
+use crate::base::control;
+use crate::base::files::{EntryKind, FileList};
+use crate::error::Result;
+
+/// Files by where their contents begin in the archive.
+struct Contents<'a> {
+    places: &'a Places,
+    /// Begin, length and path, in order; empty files are not among them.
+    files: Vec<(u64, u64, &'a str)>,
+    control: Mutex<Vec<u8>>,
+    written: AtomicU64,
+}
+
+/// Writes all of it into files that were just made, which are full of zeros. Gives the content of `pg_control`, which is
+/// kept back, and how many bytes were written.
+pub(super) fn write_all(
+    reader: &Arc<ChunkReader>,
+    root: Root,
+    places: &Places,
+    list: &FileList,
+    work: &Work,
+) -> Result<(Vec<u8>, u64)> {
+    let contents = Contents::new(places, list);
+    let take = |piece: Piece, content: Scan<'_>| {
+        work.done.fetch_add(piece.length, Ordering::Relaxed);
+        match content {
+            Scan::Data(bytes) => contents.put(piece.offset, bytes),
+            // That is what is there.
+            Scan::Zeros => Ok(()),
+        }
+    };
+    scan(reader, root, &work.cancelled, &take)?;
+    Ok(contents.finish())
+}
+
+/// Writes what is not there already.
+pub(super) fn write_changed(
+    reader: &Arc<ChunkReader>,
+    root: Root,
+    places: &Places,
+    list: &FileList,
+    work: &Work,
+) -> Result<(Vec<u8>, u64)> {
+    let contents = Contents::new(places, list);
+    let zeros = vec![0; list.chunk as usize];
+    let mut changed = Vec::new();
+    for piece in TreeReader::new(&**reader, root, 0)? {
+        let piece = piece?;
+        if work.cancelled.load(Ordering::Relaxed) {
+            return Err(RepoError::Cancelled.into());
+        }
+        if contents.is_same(&piece, &zeros) {
+            work.done.fetch_add(piece.length, Ordering::Relaxed);
+        } else {
+            changed.push(piece);
+        }
+    }
+    for item in PieceStream::of(reader, Box::new(changed.into_iter().map(Ok))) {
+        let (piece, content) = item?;
+        if work.cancelled.load(Ordering::Relaxed) {
+            return Err(RepoError::Cancelled.into());
+        }
+        match content {
+            Some(bytes) => contents.put(piece.offset, &bytes)?,
+            None => {
+                for at in (0..piece.length).step_by(zeros.len()) {
+                    let count = (piece.length - at).min(zeros.len() as u64) as usize;
+                    contents.put(piece.offset + at, &zeros[..count])?;
+                }
+            }
+        }
+        work.done.fetch_add(piece.length, Ordering::Relaxed);
+    }
+    Ok(contents.finish())
+}
+
+impl<'a> Contents<'a> {
+    fn new(places: &'a Places, list: &'a FileList) -> Self {
+        let mut files: Vec<(u64, u64, &str)> = list
+            .entries
+            .iter()
+            .filter_map(|entry| match entry.kind {
+                EntryKind::File { size, offset } if size > 0 => Some((offset, size, entry.path.as_str())),
+                _ => None,
+            })
+            .collect();
+        files.sort_unstable();
+        Self {
+            places,
+            files,
+            control: Mutex::default(),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Calls `take` for each file that a range of the archive belongs to, with the place in the file and the part of the
+    /// range.
+    fn parts<E>(
+        &self,
+        offset: u64,
+        length: u64,
+        mut take: impl FnMut(&str, u64, std::ops::Range<usize>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let end = offset.saturating_add(length);
+        let mut number = self
+            .files
+            .partition_point(|(begin, size, _)| begin + size <= offset);
+        while let Some((begin, size, path)) = self.files.get(number)
+            && *begin < end
+        {
+            let (from, until) = ((*begin).max(offset), (begin + size).min(end));
+            let range = (from - offset) as usize..(until - offset) as usize;
+            take(path, from - begin, range)?;
+            number += 1;
+        }
+        Ok(())
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> relight_repo::Result<()> {
+        self.parts(offset, bytes.len() as u64, |path, at, range| {
+            let bytes = &bytes[range];
+            if path == control::PATH {
+                let mut kept = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+                let end = at as usize + bytes.len();
+                if kept.len() < end {
+                    kept.resize(end, 0);
+                }
+                kept[at as usize..end].copy_from_slice(bytes);
+                return Ok(());
+            }
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let path = self.places.path(path);
+            write_at(&path, at, bytes).map_err(|source| {
+                RepoError::Source(std::io::Error::new(
+                    source.kind(),
+                    format!("write {}: {source}", path.display()),
+                ))
+            })
+        })
+    }
+
+    /// Whether the files hold what the piece says. `pg_control` never does: its content has to be given.
+    fn is_same(&self, piece: &Piece, zeros: &[u8]) -> bool {
+        let mut same = true;
+        let Ok(length) = usize::try_from(piece.length) else {
+            return false;
+        };
+        if length > zeros.len() && piece.id == ChunkId::ZEROS {
+            // A longer hole: piece by piece.
+            let step = zeros.len() as u64;
+            return (0..piece.length).step_by(zeros.len()).all(|at| {
+                let part = Piece {
+                    offset: piece.offset + at,
+                    length: step.min(piece.length - at),
+                    id: ChunkId::ZEROS,
+                };
+                self.is_same(&part, zeros)
+            });
+        }
+        let mut there = vec![0; length];
+        let read: std::io::Result<()> = self.parts(piece.offset, piece.length, |path, at, range| {
+            if path == control::PATH {
+                same = false;
+                return Ok(());
+            }
+            let file = std::fs::File::open(self.places.path(path))?;
+            file.read_exact_at(&mut there[range], at)
+        });
+        if read.is_err() || !same {
+            return false;
+        }
+        if piece.id == ChunkId::ZEROS {
+            there == zeros[..length]
+        } else {
+            ChunkId::of(&there) == piece.id
+        }
+    }
+
+    fn finish(self) -> (Vec<u8>, u64) {
+        let control = self.control.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (control, self.written.into_inner())
+    }
+}
+
+fn write_at(path: &Path, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all_at(bytes, at)
+}
