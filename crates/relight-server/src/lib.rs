@@ -7,6 +7,7 @@
 //! ```
 
 pub mod config;
+pub mod drills;
 mod error;
 pub mod evidence;
 pub mod gate;

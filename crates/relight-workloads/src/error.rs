@@ -39,6 +39,17 @@ pub enum WorkloadError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Refused(String),
+    /// What a drill would start could not be isolated from this machine, and was not started.
+    #[error("what the drill would start is not isolated: {0}")]
+    NotIsolated(String),
+    /// A program is not installed.
+    #[error("{program} is not installed on this machine: install the Debian package {package}")]
+    NoProgram {
+        /// The program.
+        program: String,
+        /// The package that has it.
+        package: &'static str,
+    },
 }
 
 impl WorkloadError {

@@ -13,6 +13,7 @@ use relight_repo::session::Session;
 use relight_repo::snapshot::{Archive, Snapshot};
 
 use crate::error::Result;
+use crate::rehearse::Rehearse;
 
 /// A workload as the plan describes it.
 #[derive(Debug, Clone)]
@@ -112,4 +113,9 @@ pub trait Kind: Send + Sync {
         parent: Option<&Snapshot>,
         work: &Work,
     ) -> Result<Captured>;
+
+    /// How a drill restores it and sees that it works. None: drills of this kind are not possible.
+    fn rehearse(&self) -> Option<&dyn Rehearse> {
+        None
+    }
 }

@@ -30,6 +30,11 @@ impl Settings {
         self.0.contains_key(word)
     }
 
+    /// The words that are there.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// As what a kind expects.
     ///
     /// # Errors

@@ -4,9 +4,11 @@
 use jiff::Timestamp;
 use relight_model::objective::Verdict;
 use relight_model::objective::exercise::Recovered;
+use relight_model::objective::forecast::Measurement;
 use relight_model::plan::{PickRule, Stage};
 use relight_model::schedule::{JobId, RunKind};
-use relight_model::{TimeSpan, Workload};
+use relight_model::{ByteSize, TimeSpan, Workload};
+pub use relight_workloads::rehearse::Probed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -127,6 +129,9 @@ pub struct DrillDetail {
     pub pick: PickRule,
     /// The repository it came from.
     pub repository: String,
+    /// The machine it was done on.
+    #[serde(default)]
+    pub host: String,
     /// When it was asked for.
     pub requested: Timestamp,
     /// Bytes that were restored.
@@ -145,6 +150,9 @@ pub struct DrillDetail {
     pub verdict: Verdict,
     /// Whether everything that was made for it is gone again.
     pub torn_down: bool,
+    /// What else is worth knowing, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Code and message of what went wrong, if anything did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -153,24 +161,38 @@ pub struct DrillDetail {
     pub message: Option<String>,
 }
 
-/// A step of a drill: `pick`, `restore`, `start`, `probe`, `tear-down`.
+impl DrillDetail {
+    /// Whether it came back and was seen to work, and nothing about the drill itself was wrong. Whether that was in time is for
+    /// the verdict to say.
+    pub fn is_good(&self) -> bool {
+        self.measured.is_some() && self.code.is_none()
+    }
+
+    /// For the forecast of later recoveries, if there is anything to learn from it.
+    pub fn measurement(&self) -> Option<Measurement> {
+        let total = self.measured?;
+        let of = |step: &&Step| step.name == "restore";
+        let restore = self
+            .steps
+            .iter()
+            .find(of)
+            .map_or(TimeSpan::default(), |step| step.took);
+        Some(Measurement {
+            at: self.requested,
+            size: ByteSize(self.size),
+            restore,
+            rest: TimeSpan(total.0.saturating_sub(restore.0)),
+        })
+    }
+}
+
+/// A step of a drill: `pick`, `restore`, `start`, `probe`, `control`, `tear-down`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Which.
     pub name: String,
     /// How long it took.
     pub took: TimeSpan,
-}
-
-/// One thing that was looked at in what was restored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Probed {
-    /// What: `content`, `command`, `boot`, `pg_amcheck`.
-    pub name: String,
-    /// Whether it was as it should be.
-    pub passed: bool,
-    /// What was seen, in words.
-    pub seen: String,
 }
 
 /// A drill that must fail: what was restored is made wrong, and the same probes are asked again.

@@ -106,13 +106,13 @@ pub fn drill(
     })
 }
 
-fn is_excluded(matcher: &Matcher, difference: &Difference, in_source: &Path) -> bool {
+pub(super) fn is_excluded(matcher: &Matcher, difference: &Difference, in_source: &Path) -> bool {
     let is_directory = in_source.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     difference.kind == DifferenceKind::OnlySecond && matcher.excludes(&difference.path, is_directory)
 }
 
 /// Whether the entry, or the nearest directory above it that is still there, changed after `taken`.
-fn changed_after(path: &Path, root: &Path, taken: Timestamp) -> bool {
+pub(super) fn changed_after(path: &Path, root: &Path, taken: Timestamp) -> bool {
     let mut path = path;
     loop {
         if let Ok(meta) = path.symlink_metadata() {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::{TreeReport, TreeSource, back_up, live_bytes, name_for};
 use crate::error::{Result, WorkloadError};
 use crate::kind::{Captured, Kind, Subject, Work};
+use crate::rehearse::Rehearse;
 
 /// So many problems are named in a snapshot.
 const NAMED_PROBLEMS: usize = 1000;
@@ -56,6 +57,14 @@ fn read(subject: &Subject) -> Result<(Source, Vec<Pattern>)> {
         |text: &String| Pattern::parse(text.as_bytes()).map_err(|error| refused(format!("exclude: {error}")));
     let exclude = source.exclude.iter().map(parse).collect::<Result<_>>()?;
     Ok((source, exclude))
+}
+
+/// What is left out of a subject's trees. Nothing is, if the plan does not say where they are.
+pub(super) fn excluded(subject: &Subject) -> Result<Vec<Pattern>> {
+    if subject.source.is_empty() {
+        return Ok(Vec::new());
+    }
+    read(subject).map(|(_, exclude)| exclude)
 }
 
 /// The trees at these paths, each once, with names that tell them apart.
@@ -151,5 +160,9 @@ impl Kind for Files {
             incomplete: problems(&reports, NAMED_PROBLEMS),
             read: reports.iter().map(|tree| tree.report.bytes_read).sum(),
         })
+    }
+
+    fn rehearse(&self) -> Option<&dyn Rehearse> {
+        Some(self)
     }
 }

@@ -13,6 +13,7 @@ pub mod find;
 mod kind;
 mod padding;
 mod ranges;
+mod rehearse;
 mod restore;
 mod reuse;
 mod sink;

@@ -1,0 +1,7 @@
+//! Drills of real snapshots in real sandboxes. What must fail does fail, and nothing is left behind.
+#![allow(clippy::unwrap_used)]
+
+mod exercises;
+mod failures;
+mod files;
+mod lab;
