@@ -22,6 +22,7 @@ use crate::session::{ArchiveWriter, Session};
 use crate::snapshot::{Archive, Marks, Snapshot, SnapshotSpec};
 use crate::storage::StorageError;
 use crate::thaw::Needed;
+use crate::throttle::Throttle;
 use crate::tree::{Piece, Root, TreeReader};
 
 /// Attribute that names the repository a copy came from first.
@@ -135,6 +136,20 @@ pub fn copy(
     snapshots: &[Snapshot],
     control: Control<'_>,
 ) -> Result<CopyReport> {
+    copy_throttled(source, target, snapshots, None, control)
+}
+
+/// The same, no faster than `throttle` lets pass.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_throttled(
+    source: &Arc<Repository>,
+    target: &Arc<Repository>,
+    snapshots: &[Snapshot],
+    throttle: Option<&Arc<Throttle>>,
+    control: Control<'_>,
+) -> Result<CopyReport> {
     let mut there = there(target)?;
     let mut order: Vec<&Snapshot> = snapshots.iter().collect();
     order.sort_by_key(|snapshot| (snapshot.time, snapshot.published, snapshot.id));
@@ -158,6 +173,7 @@ pub fn copy(
         let job = Job {
             reader: &reader,
             target,
+            throttle,
             control,
         };
         match job.copy(snapshot, &there) {
@@ -202,6 +218,7 @@ fn is_of_content(error: &RepoError) -> bool {
 struct Job<'a> {
     reader: &'a Arc<ChunkReader>,
     target: &'a Arc<Repository>,
+    throttle: Option<&'a Arc<Throttle>>,
     control: Control<'a>,
 }
 
@@ -209,6 +226,9 @@ impl Job<'_> {
     fn copy(&self, snapshot: &Snapshot, there: &HashMap<(String, String), SnapshotId>) -> Result<Snapshot> {
         let source = self.reader.repository();
         let session = Session::begin(self.target.clone(), Arc::new(AtomicBool::new(false)))?;
+        if let Some(throttle) = self.throttle {
+            session.limit(throttle.clone());
+        }
         let mut archives = Vec::with_capacity(snapshot.archives.len());
         for archive in &snapshot.archives {
             archives.push(self.copy_archive(&session, archive)?);

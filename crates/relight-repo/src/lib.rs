@@ -32,6 +32,7 @@ pub mod stats;
 pub mod storage;
 mod suspects;
 pub mod thaw;
+pub mod throttle;
 pub mod tree;
 pub mod verify;
 

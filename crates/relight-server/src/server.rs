@@ -21,6 +21,7 @@ use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
 use crate::notify::notify;
 use crate::own::Keeper;
+use crate::runs::{self, Context, Runs};
 use crate::state::State;
 use crate::tls::Certificate;
 use crate::{repositories, rest};
@@ -37,6 +38,7 @@ pub struct Server {
     jobs: Arc<Jobs>,
     service: Arc<HttpService>,
     keeper: Keeper,
+    context: Context,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
 }
@@ -103,7 +105,19 @@ impl Server {
         service::reader::routes(&mut router, &stores, &tasks);
         let jobs = Jobs::new(&gate, &stores, &tasks)?;
         rest::job_routes(&mut router, &jobs);
+        let context = Context {
+            state: gate.state().clone(),
+            datastores: datastores
+                .iter()
+                .map(|datastore| (datastore.name().to_string(), datastore.clone()))
+                .collect(),
+            tasks: tasks.clone(),
+            instance: gate.state().instance_id()?,
+            host: host.clone(),
+            sandbox: config.server.state.join("sandbox"),
+        };
         let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
+        runs::check(&config)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
             config,
@@ -113,6 +127,7 @@ impl Server {
             jobs,
             service,
             keeper,
+            context,
             listeners: Vec::new(),
             stop: watch::Sender::new(false),
         })
@@ -152,6 +167,7 @@ impl Server {
     /// # Errors
     /// TLS cannot be set up.
     pub async fn run(self) -> Result<()> {
+        let runs = Runs::start(&self.config, self.context)?;
         let limits = &self.config.server;
         let house = Gatehouse::new(
             self.service.clone(),
@@ -176,6 +192,8 @@ impl Server {
         }
         let _ = watching.await;
         self.service.stop();
+        let grace = self.config.server.grace.0;
+        let runs = tokio::task::spawn_blocking(move || runs.close(grace));
         self.tasks.stop_workers();
         let left = async {
             self.service.ended().await;
@@ -203,6 +221,8 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        // What they broke off is started again by the next server.
+        let _ = tokio::time::timeout(Duration::from_secs(30), runs).await;
         let gate = self.gate.clone();
         let closed = tokio::task::spawn_blocking(move || {
             gate.close();

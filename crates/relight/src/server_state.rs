@@ -49,12 +49,16 @@ impl ConfigOptions {
     }
 }
 
+/// Who gives commands here.
+pub fn operator() -> String {
+    format!("command line, uid {}", rustix::process::getuid().as_raw())
+}
+
 /// Records that an operator changed something here.
 pub fn record(state: &State, what: String) -> Result<()> {
-    let user = rustix::process::getuid();
     Ok(state.add_records(&[Record {
         time: Timestamp::now(),
-        who: Some(format!("command line, uid {}", user.as_raw())),
+        who: Some(operator()),
         peer: None,
         what,
         parameters: String::new(),

@@ -32,6 +32,7 @@ use crate::repository::Repository;
 use crate::sealed;
 use crate::snapshot::{Archive, ArchiveKind, Figures, Snapshot, SnapshotSpec};
 use crate::storage::{PutOptions, StorageError};
+use crate::throttle::Throttle;
 use crate::tree::TreeReader;
 use announce::{Intent, Presence};
 use pipeline::{Pipeline, Threads};
@@ -72,6 +73,11 @@ impl Session {
     /// The repository it writes to.
     pub fn repository(&self) -> &Arc<Repository> {
         &self.repository
+    }
+
+    /// From now on packs are stored no faster than this lets them pass. Only the first limit holds.
+    pub fn limit(&self, throttle: Arc<Throttle>) {
+        let _ = self.pipeline.throttle.set(throttle);
     }
 
     /// Begins an archive.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -26,6 +26,7 @@ use crate::read::Stored;
 use crate::repository::{OpenOptions, Repository};
 use crate::snapshot::Figures;
 use crate::storage::PutOptions;
+use crate::throttle::Throttle;
 use crate::tree::Root;
 
 /// The memory of a pack: what it holds when it is full and one chunk of the usual size more.
@@ -92,6 +93,8 @@ pub(crate) struct Pipeline {
     /// It failed by itself, not only because what is saved could not be read.
     broken: AtomicBool,
     pub cancelled: Arc<AtomicBool>,
+    /// How fast packs may be stored.
+    pub throttle: OnceLock<Arc<Throttle>>,
 }
 
 struct OpenPack {
@@ -151,6 +154,7 @@ impl Pipeline {
             failed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             cancelled,
+            throttle: OnceLock::new(),
         });
         let spawn = |run: fn(&Self, &Receiver<Job>), queue: &Receiver<Job>| {
             let (pipeline, queue) = (pipeline.clone(), queue.clone());
@@ -366,6 +370,9 @@ impl Pipeline {
     }
 
     fn store(&self, pack: FinishedPack) -> Result<()> {
+        if let Some(throttle) = self.throttle.get() {
+            throttle.pass(pack.size(), &self.cancelled);
+        }
         let line = crate::pack::store::put(&self.repository, &pack)?;
         let (buffer, records) = pack.into_buffer();
         self.packs.give(buffer);

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use zeroize::Zeroizing;
 
-use super::State;
 use super::secrets::random;
+use super::{Change, State};
 use crate::error::{Result, ServerError};
 use crate::evidence::{Body, Head, Kind, NewEvidence, Sealed, Signer, Verified, Verifier};
 
@@ -53,18 +53,8 @@ impl State {
     /// The database cannot be written; nothing was added then.
     pub fn add_evidence(&self, records: &[NewEvidence]) -> Result<()> {
         let signer = self.signer()?;
-        let mut writer = self.writer();
-        let failed = |error| self.failed(error);
         // Another process may add to it, too: whoever adds has read the last one under the same lock.
-        let behaviour = rusqlite::TransactionBehavior::Immediate;
-        let transaction = writer.transaction_with_behavior(behaviour).map_err(failed)?;
-        let mut after = last(&transaction).map_err(failed)?;
-        for record in records {
-            let sealed = signer.seal(after, record)?;
-            after = (after.0 + 1, sealed.hash);
-            insert(&transaction, after.0, record, &sealed).map_err(failed)?;
-        }
-        transaction.commit().map_err(failed)
+        self.change(|connection| append(connection, signer, records))
     }
 
     /// Records, newest first.
@@ -151,6 +141,21 @@ fn last(connection: &Connection) -> rusqlite::Result<(u64, [u8; 32])> {
     let found = connection.query_row(select, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
     let (sequence, hash) = found.optional()?.unwrap_or((0, [0; 32]));
     Ok((u64::try_from(sequence).unwrap_or(0), hash))
+}
+
+/// Adds records, in a transaction.
+pub(super) fn append(
+    connection: &Connection,
+    signer: &Signer,
+    records: &[NewEvidence],
+) -> Result<(), Change> {
+    let mut after = last(connection)?;
+    for record in records {
+        let sealed = signer.seal(after, record)?;
+        after = (after.0 + 1, sealed.hash);
+        insert(connection, after.0, record, &sealed)?;
+    }
+    Ok(())
 }
 
 fn insert(

@@ -5,6 +5,7 @@ mod audit;
 mod evidence;
 mod remotes;
 mod rules;
+mod runs;
 mod schema;
 mod secrets;
 mod sync_jobs;
@@ -23,6 +24,7 @@ use rusqlite::Connection;
 pub use audit::{Record, RecordFilter};
 pub use evidence::EvidenceFilter;
 pub use remotes::{Remote, RemoteChange};
+pub use runs::{NewRun, Remembered, Request, Run, RunEnd, RunEvent, RunFilter};
 pub use secrets::NewSecret;
 pub(crate) use secrets::random;
 pub use sync_jobs::{Direction, JobRun, SyncJob, SyncJobFields};
@@ -150,6 +152,7 @@ impl State {
         let result = change(&transaction).map_err(|error| match error {
             Change::Sqlite(error) => self.failed(error),
             Change::Refused(why) => ServerError::Refused(why),
+            Change::Server(error) => error,
         })?;
         transaction.commit().map_err(|error| self.failed(error))?;
         Ok(result)
@@ -205,6 +208,7 @@ fn follow_owner(path: &Path, folder: &Path) {
 enum Change {
     Sqlite(rusqlite::Error),
     Refused(String),
+    Server(ServerError),
 }
 
 impl From<rusqlite::Error> for Change {

@@ -95,6 +95,59 @@ const STEPS: &[&str] = &[
         BEGIN SELECT RAISE(ABORT, 'evidence is never changed'); END;
     CREATE TRIGGER evidence_is_never_removed BEFORE DELETE ON evidence
         BEGIN SELECT RAISE(ABORT, 'evidence is never removed'); END;",
+    // 4: runs. Times are milliseconds since 1970.
+    "CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        workload TEXT,
+        repository TEXT,
+        due INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        -- Null: the scheduler.
+        who TEXT,
+        -- From here on null while it runs.
+        ended INTEGER,
+        outcome TEXT,
+        code TEXT,
+        message TEXT,
+        snapshot TEXT,
+        -- JSON.
+        figures TEXT
+    ) STRICT;
+    CREATE INDEX runs_job ON runs (job);
+    CREATE INDEX runs_workload ON runs (workload) WHERE workload IS NOT NULL;
+    CREATE INDEX runs_running ON runs (number) WHERE outcome IS NULL;
+    CREATE TABLE run_events (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX run_events_run ON run_events (run);
+    CREATE TABLE run_requests (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        what TEXT NOT NULL,
+        job TEXT,
+        run INTEGER,
+        who TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        taken INTEGER NOT NULL
+    ) STRICT;
+    -- What the scheduler remembers, as JSON.
+    CREATE TABLE schedule_head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        head TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE schedule_jobs (
+        job TEXT PRIMARY KEY NOT NULL,
+        row TEXT NOT NULL
+    ) STRICT;
+    -- Up to when the snapshots of a repository are known, by their publication.
+    CREATE TABLE arrivals (
+        repository TEXT PRIMARY KEY NOT NULL,
+        until INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings the tables of a database to this version.

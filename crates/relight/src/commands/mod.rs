@@ -23,6 +23,8 @@ mod quickstart;
 mod remote;
 mod repair;
 mod restore;
+mod run;
+mod runs;
 mod serve;
 mod snapshots;
 mod stats;
@@ -95,6 +97,10 @@ pub enum Command {
     WalPush(wal::PushOptions),
     /// Bring back a file of a PostgreSQL cluster's log: what its restore_command calls
     WalFetch(wal::FetchOptions),
+    /// Ask the server to do something of the plan now, and wait until it is done
+    Run(run::Options),
+    /// Show what the server did and does, and what came of it
+    Runs(runs::Options),
     /// Be a backup server: Proxmox VE and proxmox-backup-client use it as a Proxmox Backup Server
     Serve(serve::Options),
     /// Manage who may log in to the server
@@ -150,6 +156,8 @@ impl Command {
             Self::Postgres(command) => postgres::run(global, command),
             Self::WalPush(options) => wal::push(global, options),
             Self::WalFetch(options) => Ok(wal::fetch(global, options)),
+            Self::Run(options) => run::run(global, options),
+            Self::Runs(options) => runs::run(global, options),
             Self::Serve(options) => serve::run(global, options),
             Self::User(command) => user::run(global, command),
             Self::Token(command) => token::run(global, command),

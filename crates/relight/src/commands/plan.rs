@@ -54,7 +54,7 @@ fn read(config: &ConfigOptions) -> Result<String> {
 }
 
 /// The plan, or all that is wrong with it as one failure.
-fn load(config: &ConfigOptions) -> Result<Plan> {
+pub fn load(config: &ConfigOptions) -> Result<Plan> {
     Plan::parse(&read(config)?).map_err(|PlanErrors(problems)| {
         let lines = problems
             .iter()

@@ -182,6 +182,19 @@ impl Lister {
     }
 }
 
+impl Lister {
+    /// All snapshots that can be read, with their marks: also those that have no place in a listing.
+    pub fn snapshots(&self, opened: &Opened) -> Result<Vec<(Arc<Body>, Option<Marks>)>> {
+        self.list(opened)?;
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = |id| cache.marks.get(&id).map(|read| read.value.clone());
+        let bodies = cache.bodies.values();
+        Ok(bodies
+            .map(|body| (body.clone(), marks(body.snapshot.id)))
+            .collect())
+    }
+}
+
 /// Reads things in parallel. What is gone by now is left out.
 fn read_all<K: Sync, T: Send>(
     keys: &[K],
@@ -342,7 +355,8 @@ impl Cache {
         let old = self.listing.as_ref().map(|(_, listing)| &**listing);
         let mut by_group: HashMap<(Namespace, Group), Vec<&Arc<Body>>> = HashMap::new();
         for body in self.bodies.values() {
-            if let Some(place) = group_of(&body.snapshot.workload) {
+            // A piece of a log is no backup that a client could restore.
+            if let Some(place) = group_of(&body.snapshot.workload).filter(|_| !body.snapshot.is_log()) {
                 by_group.entry(place).or_default().push(body);
             }
         }

@@ -30,6 +30,7 @@ use jiff::tz::TimeZone;
 use relight_repo::Repository;
 use relight_repo::collect::CollectOptions;
 use relight_repo::read::ChunkReader;
+use relight_repo::snapshot::Marks;
 
 pub use collect::CollectStatus;
 pub use entry::{Body, Entry, File, Source};
@@ -168,6 +169,12 @@ impl Datastore {
     /// What is in it now.
     pub fn list(&self) -> Result<Arc<Listing>> {
         self.lister.list(&self.opened)
+    }
+
+    /// All snapshots of the repository that can be read, in no order, with their marks. Also what clients are not shown:
+    /// pieces of logs, the server's own.
+    pub fn snapshots(&self) -> Result<Vec<(Arc<Body>, Option<Marks>)>> {
+        self.lister.snapshots(&self.opened)
     }
 
     /// One snapshot.

@@ -1,0 +1,67 @@
+//! What runs at present, for others to look at and to cancel.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::task::Task;
+
+/// What runs at present, by number.
+#[derive(Default)]
+pub struct Live(Mutex<BTreeMap<u64, Task>>);
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Its number.
+    pub run: u64,
+    /// Bytes so far.
+    pub done: u64,
+    /// Bytes in all, as far as that is known; 0 if not.
+    pub total: u64,
+}
+
+impl Live {
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, Task>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, task: Task) {
+        self.tasks().insert(task.run.number, task);
+    }
+
+    pub(super) fn remove(&self, run: u64) -> Option<Task> {
+        self.tasks().remove(&run)
+    }
+
+    pub(super) fn all(&self) -> Vec<Task> {
+        self.tasks().values().cloned().collect()
+    }
+
+    /// How many run.
+    pub fn count(&self) -> usize {
+        self.tasks().len()
+    }
+
+    /// How far each has come.
+    pub fn progress(&self) -> Vec<Progress> {
+        let progress = |(run, task): (&u64, &Task)| Progress {
+            run: *run,
+            done: task.work.done.load(Ordering::Relaxed),
+            total: task.work.total.load(Ordering::Relaxed),
+        };
+        self.tasks().iter().map(progress).collect()
+    }
+
+    /// Asks a run to end soon. False: it does not run.
+    pub fn cancel(&self, run: u64) -> bool {
+        let tasks = self.tasks();
+        let Some(task) = tasks.get(&run) else {
+            return false;
+        };
+        task.work.cancelled.store(true, Ordering::Relaxed);
+        true
+    }
+}

@@ -1,0 +1,125 @@
+//! Runs: the server does what the plan says, when it is time, and writes down what came of it.
+//!
+//! One thread, the scheduler, decides ([`relight_model::schedule`]); each run has a thread of its own and tells the
+//! scheduler when it has ended. What is decided is in the database before it is begun, and what has ended is in the
+//! database before anything follows from it: whenever the server is killed, no run is lost and none is done twice.
+
+mod arrivals;
+mod clocks;
+pub mod code;
+mod context;
+mod live;
+mod recover;
+mod scheduler;
+mod task;
+mod work;
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use relight_model::schedule::Clock;
+
+pub use clocks::read as clock;
+pub(crate) use scheduler::check;
+
+pub use code::{Code, RunFailure};
+pub(crate) use context::{Context, Planned};
+pub use live::{Live, Progress};
+
+use crate::config::Config;
+use crate::error::{Result, ServerError};
+use arrivals::Arrival;
+use scheduler::Scheduler;
+use work::Done;
+
+/// How often it is looked what was pushed.
+const ARRIVALS: Duration = Duration::from_secs(30);
+
+/// What the scheduler is told.
+enum Message {
+    /// A run has ended.
+    Ended { run: u64, done: Box<Done> },
+    /// A backup was found that the server did not make.
+    Arrived(Arrival),
+    /// The server stops: nothing more is begun.
+    Stop,
+    /// The grace time is over: what runs is broken off.
+    BreakOff,
+}
+
+/// The scheduler and what it has begun.
+pub(crate) struct Runs {
+    tell: Sender<Message>,
+    live: Arc<Live>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The plan that holds now. A file that cannot be understood changes nothing.
+pub(crate) type Current = Arc<RwLock<Arc<Planned>>>;
+
+impl Runs {
+    /// Starts to keep the plan of a configuration.
+    ///
+    /// # Errors
+    /// The plan cannot be read or understood, or what the scheduler remembers cannot be read.
+    pub fn start(config: &Config, context: Context) -> Result<Self> {
+        Self::start_with(config, context, Box::new(clocks::read))
+    }
+
+    /// The same, by clocks that the caller gives.
+    fn start_with(config: &Config, context: Context, clocks: Box<dyn Fn() -> Clock + Send>) -> Result<Self> {
+        let (tell, told) = channel();
+        let context = Arc::new(context);
+        let live = Arc::new(Live::default());
+        let scheduler = Scheduler::new(config, context.clone(), live.clone(), tell.clone(), clocks)?;
+        let current = scheduler.current();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+            thread.map_err(|error| ServerError::System(format!("start a thread: {error}")))
+        };
+        let (ended, looking) = channel::<()>();
+        let scheduling = spawn(
+            "scheduler",
+            Box::new(move || {
+                scheduler.run(&told);
+                drop(ended);
+            }),
+        )?;
+        let arrived = tell.clone();
+        // By itself: a repository that does not answer must not hold up the scheduler. Nobody waits for it either.
+        let _ = spawn(
+            "arrivals",
+            Box::new(move || {
+                loop {
+                    let planned = current.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    arrivals::look(&context, &planned, &arrived);
+                    if looking.recv_timeout(ARRIVALS) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+                    {
+                        return;
+                    }
+                }
+            }),
+        )?;
+        Ok(Self {
+            tell,
+            live,
+            threads: Mutex::new(vec![scheduling]),
+        })
+    }
+
+    /// Begins nothing more, lets what runs end for the grace time, breaks off the rest, and waits until that has ended.
+    pub fn close(&self, grace: Duration) {
+        let _ = self.tell.send(Message::Stop);
+        let end = std::time::Instant::now() + grace;
+        while self.live.count() > 0 && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.tell.send(Message::BreakOff);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
