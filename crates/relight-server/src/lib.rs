@@ -16,6 +16,7 @@ pub mod kinds;
 mod listener;
 mod notify;
 mod own;
+pub mod report;
 mod repositories;
 mod rest;
 mod run;

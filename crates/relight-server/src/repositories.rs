@@ -71,7 +71,7 @@ fn open(storage: Arc<dyn Storage>, config: &RepositoryConfig, cache: &Path) -> R
     Repository::open(storage, opened.into_keys(), options).map_err(|error| words(&error))
 }
 
-fn storage(location: &str) -> Result<Arc<dyn Storage>, String> {
+pub(crate) fn storage(location: &str) -> Result<Arc<dyn Storage>, String> {
     if location.starts_with("s3://") {
         let environment = |name: &str| std::env::var(name).ok();
         let config = S3Config::parse(location).map_err(|error| error.to_string())?;

@@ -83,8 +83,13 @@ impl Verifier {
 
     /// Looks at the next record. False if the chain is broken here; what comes after it says nothing.
     pub fn take(&mut self, record: &Sealed) -> bool {
+        self.read(record).is_some()
+    }
+
+    /// Looks at the next record, as [`Verifier::take`]. What it says, if it is as it was written.
+    pub fn read(&mut self, record: &Sealed) -> Option<Body> {
         if self.verified.broken.is_some() {
-            return false;
+            return None;
         }
         let sequence = self.verified.records + 1;
         match self.check(sequence, record) {
@@ -97,11 +102,11 @@ impl Verifier {
                     hash: hex::encode(record.hash),
                 });
                 self.previous = record.hash;
-                true
+                Some(body)
             }
             Err(why) => {
                 self.verified.broken = Some(Broken { sequence, why });
-                false
+                None
             }
         }
     }

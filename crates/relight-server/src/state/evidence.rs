@@ -118,9 +118,21 @@ impl State {
     /// # Errors
     /// The database cannot be read.
     pub fn verify_evidence(&self, noted: Vec<Head>) -> Result<Verified> {
+        self.read_evidence(noted, |_| ())
+    }
+
+    /// The same, and gives each record that is as it was written, in order. None comes after one that is not.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn read_evidence(&self, noted: Vec<Head>, mut each: impl FnMut(&Body)) -> Result<Verified> {
         let signer = self.signer()?;
         let mut verifier = Verifier::new(signer.server(), signer.public_key(), noted);
-        self.each_evidence(|record| Ok(verifier.take(record)))?;
+        self.each_evidence(|record| {
+            let body = verifier.read(record);
+            body.iter().for_each(&mut each);
+            Ok(body.is_some())
+        })?;
         Ok(verifier.finish())
     }
 

@@ -22,6 +22,7 @@ mod protect;
 mod quickstart;
 mod remote;
 mod repair;
+mod report;
 mod restore;
 mod run;
 mod runs;
@@ -125,6 +126,9 @@ pub enum Command {
     /// Show, verify and export the evidence of what happened on the server
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// Make reports of what the evidence proves
+    #[command(subcommand)]
+    Report(report::Command),
 }
 
 impl Command {
@@ -167,6 +171,7 @@ impl Command {
             Self::Audit(options) => audit::run(global, options),
             Self::Adopt(options) => adopt::run(global, options),
             Self::Evidence(command) => evidence::run(global, command),
+            Self::Report(command) => report::run(global, command),
         }
     }
 }

@@ -4,7 +4,7 @@ mod check;
 mod next;
 mod promise;
 mod show;
-mod words;
+pub(super) mod words;
 
 use std::fs::File;
 use std::io::Read;
@@ -40,7 +40,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
 /// The text of the configuration. A plan refuses more than it can hold, so that no more than that is read.
 const MOST: u64 = (16 << 20) + 1;
 
-fn read(config: &ConfigOptions) -> Result<String> {
+pub(super) fn read(config: &ConfigOptions) -> Result<String> {
     let path = config.path();
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => config.missing(),
@@ -55,7 +55,12 @@ fn read(config: &ConfigOptions) -> Result<String> {
 
 /// The plan, or all that is wrong with it as one failure.
 pub fn load(config: &ConfigOptions) -> Result<Plan> {
-    Plan::parse(&read(config)?).map_err(|PlanErrors(problems)| {
+    parse(config, &read(config)?)
+}
+
+/// The plan in the text of a configuration.
+pub(super) fn parse(config: &ConfigOptions, text: &str) -> Result<Plan> {
+    Plan::parse(text).map_err(|PlanErrors(problems)| {
         let lines = problems
             .iter()
             .map(|problem| format!("{}: {}", place(config, problem.at), problem.message));
