@@ -150,6 +150,7 @@ impl Log {
             point: Some(requested),
             pick: PickRule::Latest,
             repository: "main".into(),
+            host: "pve2".into(),
             requested,
             size: 20 << 30,
             steps: vec![Step {
@@ -169,6 +170,7 @@ impl Log {
             promised: Some(TimeSpan::from_secs(4 * 3600)),
             verdict: Verdict::NotMeasured,
             torn_down: true,
+            remarks: Vec::new(),
             code: None,
             message: None,
         });
