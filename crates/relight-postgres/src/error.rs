@@ -7,6 +7,7 @@ use relight_repo::RepoError;
 use relight_workloads::WorkloadError;
 
 use crate::protocol::ServerMessage;
+use crate::wal::WalError;
 
 /// Result of an operation on a cluster.
 pub type Result<T, E = PostgresError> = std::result::Result<T, E>;
@@ -18,6 +19,9 @@ pub enum PostgresError {
     /// The repository.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// The log of a cluster.
+    #[error(transparent)]
+    Wal(#[from] WalError),
     /// The connection settings make no sense.
     #[error("{0}")]
     Settings(String),
@@ -96,7 +100,10 @@ impl PostgresError {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Repo(RepoError::Cancelled))
+        matches!(
+            self,
+            Self::Repo(RepoError::Cancelled) | Self::Wal(WalError::Repo(RepoError::Cancelled))
+        )
     }
 
     /// The code of the server's error (`SQLSTATE`), if it is one.
@@ -111,7 +118,7 @@ impl PostgresError {
 impl From<PostgresError> for WorkloadError {
     fn from(error: PostgresError) -> Self {
         match error {
-            PostgresError::Repo(error) => Self::Repo(error),
+            PostgresError::Repo(error) | PostgresError::Wal(WalError::Repo(error)) => Self::Repo(error),
             PostgresError::Io { action, path, source } => Self::Io { action, path, source },
             other => Self::Refused(other.to_string()),
         }

@@ -1,8 +1,10 @@
 //! PostgreSQL clusters: base backups, the continuous log, recovery windows, restores and drills.
 
+pub mod attach;
 pub mod base;
 pub mod connect;
 pub mod error;
+pub mod kind;
 pub mod launch;
 pub mod lsn;
 pub mod protocol;

@@ -12,7 +12,15 @@ use relight_workloads::kind::Work;
 use repo::Repo;
 
 fn back_up(repo: &Repo, server: &Server, options: &Options) -> Snapshot {
-    repo.save(|session| base::back_up(&server.settings(), session, options, &Work::quiet()))
+    repo.save(|session| {
+        base::back_up(
+            &server.settings(),
+            session,
+            &repo::workload(),
+            options,
+            &Work::quiet(),
+        )
+    })
 }
 
 #[test]

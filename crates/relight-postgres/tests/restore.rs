@@ -16,7 +16,15 @@ use relight_workloads::kind::Work;
 use repo::Repo;
 
 fn back_up(repo: &Repo, server: &Server) -> Snapshot {
-    repo.save(|session| base::back_up(&server.settings(), session, &Options::default(), &Work::quiet()))
+    repo.save(|session| {
+        base::back_up(
+            &server.settings(),
+            session,
+            &repo::workload(),
+            &Options::default(),
+            &Work::quiet(),
+        )
+    })
 }
 
 fn options(directory: &Path, recovery: Recovery) -> restore::Options {

@@ -2,6 +2,7 @@
 
 use relight_mount::MountError;
 use relight_pbs::client::ClientError;
+use relight_postgres::PostgresError;
 use relight_postgres::wal::WalError;
 use relight_pxar::DecodeError;
 use relight_repo::RepoError;
@@ -26,6 +27,9 @@ pub enum Failure {
     /// The log of a PostgreSQL cluster.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// A PostgreSQL cluster.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// The server, its configuration or state.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -49,6 +53,7 @@ impl Failure {
         match self {
             Self::Repo(error)
             | Self::Wal(WalError::Repo(error))
+            | Self::Postgres(PostgresError::Repo(error) | PostgresError::Wal(WalError::Repo(error)))
             | Self::Workload(WorkloadError::Repo(error)) => Some(error),
             _ => None,
         }
@@ -86,7 +91,7 @@ impl Failure {
                 _,
                 Some(RepoError::Damaged { .. } | RepoError::ChunkCorrupt { .. } | RepoError::ChunkMissing(_)),
             )
-            | (Self::Damaged(_), _)
+            | (Self::Damaged(_) | Self::Postgres(PostgresError::Damaged { .. }), _)
             | (
                 Self::Workload(WorkloadError::Archive(
                     DecodeError::Damaged { .. } | DecodeError::Truncated { .. },

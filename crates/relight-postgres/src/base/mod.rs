@@ -15,6 +15,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use relight_model::workload::Workload;
 use relight_repo::read::{ArchiveReader, ChunkReader};
 use relight_repo::session::Session;
 use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot};
@@ -24,10 +25,11 @@ use serde::{Deserialize, Serialize};
 pub use attributes::{About, is_base};
 pub use inventory::{CONFIGURATION, INVENTORY, Inventory, OutsideFile};
 pub use server::ServerFacts;
+pub(crate) use server::clock;
 pub use writer::{BadPage, CONTENT, LIST};
 
 use crate::connect::Settings;
-use crate::error::Result;
+use crate::error::{PostgresError, Result};
 use files::FileList;
 
 /// Name of the archive with the server's own list of files and their checksums.
@@ -53,6 +55,8 @@ pub struct Options {
     pub route: Route,
     /// Begin at once with a checkpoint that writes as fast as it can, instead of one that is spread over time.
     pub fast: bool,
+    /// Have everything sent, even if the server could tell what changed.
+    pub full: bool,
     /// Most bytes per second that the server sends; none is no limit.
     pub rate: Option<u64>,
 }
@@ -62,6 +66,7 @@ impl Default for Options {
         Self {
             route: Route::Stream,
             fast: true,
+            full: false,
             rate: None,
         }
     }
@@ -80,22 +85,51 @@ struct Taken {
     read: u64,
 }
 
-/// Takes a base backup into a session, to be published with what is given back.
+/// Takes a base backup of a workload into a session, to be published with what is given back.
 ///
 /// # Errors
 /// Why there is none. The server is left as it was.
-pub fn back_up(settings: &Settings, session: &Session, options: &Options, work: &Work) -> Result<Captured> {
+pub fn back_up(
+    settings: &Settings,
+    session: &Session,
+    workload: &Workload,
+    options: &Options,
+    work: &Work,
+) -> Result<Captured> {
     let (server, mut facts) = server::visit(settings, work)?;
+    let previous = previous(session, workload)?;
+    if let Some((_, about)) = &previous
+        && about.system != facts.system
+    {
+        return Err(PostgresError::Refused(format!(
+            "{workload} is cluster {}, but {} is cluster {}: nothing was saved; give it a name of its own",
+            about.system,
+            facts.connection.server(),
+            facts.system
+        )));
+    }
     let taken = match options.route {
         Route::Stream => stream::take(&server, session, &mut facts, options, work)?,
         Route::Files => {
-            return Err(crate::PostgresError::Refused(
+            return Err(PostgresError::Refused(
                 "reading the files on the server's host is not possible yet: use the replication protocol"
                     .into(),
             ));
         }
     };
     publishable(session, taken, facts, &server, work)
+}
+
+/// The newest base backup of a workload.
+fn previous(session: &Session, workload: &Workload) -> Result<Option<(Snapshot, About)>> {
+    let (snapshots, _) = session.repository().snapshots()?;
+    let bases = snapshots
+        .into_iter()
+        .filter(|snapshot| snapshot.workload == workload.as_str() && is_base(snapshot));
+    let newest = bases
+        .filter_map(|snapshot| About::of(&snapshot).ok().map(|about| (snapshot, about)))
+        .max_by_key(|(_, about)| about.stop_time);
+    Ok(newest)
 }
 
 fn publishable(

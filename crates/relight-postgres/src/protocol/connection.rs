@@ -233,9 +233,9 @@ impl Connection {
         settings.at(&self.place.0, self.place.1)
     }
 
-    /// Whether the server is on this host as far as the address tells: reached by a Unix socket.
-    pub fn is_socket(&self) -> bool {
-        matches!(self.place.0, Host::Socket(_))
+    /// Whether the server is on this host, as far as the address tells: a Unix socket or loopback.
+    pub fn is_local(&self) -> bool {
+        is_loopback(&self.place.0)
     }
 
     /// Whether it is encrypted.

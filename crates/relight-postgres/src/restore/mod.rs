@@ -8,6 +8,7 @@ mod configuration;
 mod content;
 mod existing;
 mod layout;
+mod log;
 mod target;
 
 use std::fs;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use choose::{Chosen, choose};
 pub use layout::TablespaceMap;
+pub use log::{LogReport, LogRequest, put_log};
 pub use target::{Action, Goal, Recovery, Timeline, goal_time};
 
 use crate::base::{self, About, CONTENT, control};

@@ -16,6 +16,11 @@ use relight_workloads::kind::Captured;
 /// The workload of all snapshots.
 pub const WORKLOAD: &str = "pg/test";
 
+/// The same.
+pub fn workload() -> relight_model::Workload {
+    WORKLOAD.parse().unwrap()
+}
+
 pub struct Repo {
     pub repository: Arc<Repository>,
     pub directory: tempfile::TempDir,

@@ -1,6 +1,11 @@
 //! `relight postgres`: PostgreSQL clusters.
 
+mod attach;
+mod backup;
+mod check;
 pub mod name;
+mod restore;
+mod source;
 mod windows;
 
 use clap::Subcommand;
@@ -12,6 +17,14 @@ use crate::failure::Result;
 /// What to do with a cluster.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look whether a cluster can be protected, say what to change, and add it to the plan
+    Attach(attach::Options),
+    /// Prove that what the server logs arrives in the repository
+    Check(check::Options),
+    /// Take a base backup
+    Backup(backup::Options),
+    /// Bring a cluster back as it was at any moment that can be recovered
+    Restore(Box<restore::Options>),
     /// Show which moments can be recovered, and where there are gaps
     Windows(windows::Options),
 }
@@ -19,6 +32,10 @@ pub enum Command {
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
+        Command::Attach(options) => attach::run(global, options),
+        Command::Check(options) => check::run(global, options),
+        Command::Backup(options) => backup::run(global, options),
+        Command::Restore(options) => restore::run(global, options),
         Command::Windows(options) => windows::run(global, options),
     }
 }

@@ -1,0 +1,150 @@
+//! Puts the log that a recovery needs into the data directory, so that its server needs neither the repository nor a key.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use relight_repo::RepoError;
+use relight_repo::read::ChunkReader;
+use relight_workloads::kind::Work;
+use serde::Serialize;
+
+use super::layout::new_file;
+use super::target::Goal;
+use crate::base::About;
+use crate::error::{PostgresError, Result};
+use crate::wal::store::{Catalog, LogStore};
+use crate::wal::windows::Log;
+use crate::wal::{SegmentName, Timeline, WalName};
+
+/// Segments that are fetched at once.
+const AT_ONCE: usize = 4;
+
+/// What was put there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LogReport {
+    /// Segments of the log.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What log is wanted, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct LogRequest<'a> {
+    /// The base backup that recovery begins with.
+    pub about: &'a About,
+    /// The timeline that it ends on.
+    pub timeline: Timeline,
+    /// Where it ends.
+    pub goal: &'a Goal,
+    /// The data directory.
+    pub directory: &'a Path,
+    /// User and group of the files.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Puts it there: from where the backup begins to the goal, along the timelines that lead to the one that is wanted.
+///
+/// # Errors
+/// The repository's, or a file could not be written.
+pub fn put_log(
+    store: &LogStore,
+    catalog: &Catalog,
+    request: &LogRequest<'_>,
+    work: &Work,
+) -> Result<LogReport> {
+    let wanted = wanted(catalog, request.about, request.timeline, request.goal);
+    let folder = request.directory.join("pg_wal");
+    let reader = Arc::new(ChunkReader::new(store.repository().clone())?);
+    let queue = Mutex::new(VecDeque::from(wanted));
+    let (segments, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let run = || -> Result<()> {
+        while let Some((name, as_name)) = take() {
+            if work.is_cancelled() {
+                return Err(RepoError::Cancelled.into());
+            }
+            let content = store.fetch_with(&reader, catalog, name)?.ok_or_else(|| {
+                PostgresError::damaged(
+                    name.to_string(),
+                    "it was in the repository a moment ago, and is not any more",
+                )
+            })?;
+            let path = folder.join(as_name.to_string());
+            new_file(&path, 0o600, request.owner)
+                .and_then(|()| fs::OpenOptions::new().write(true).open(&path))
+                .and_then(|file| file.write_all_at(&content, 0))
+                .map_err(PostgresError::io("write", &path))?;
+            if matches!(as_name, WalName::Segment(_)) {
+                segments.fetch_add(1, Ordering::Relaxed);
+                bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+                work.done.fetch_add(content.len() as u64, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run)).collect();
+        let mut outcome = Ok(());
+        for thread in threads {
+            let ended = thread.join().unwrap_or_else(|_| {
+                Err(PostgresError::Refused(
+                    "a thread that fetches the log ended badly".into(),
+                ))
+            });
+            if outcome.is_ok() {
+                outcome = ended;
+            }
+        }
+        outcome
+    })?;
+    Ok(LogReport {
+        segments: segments.into_inner(),
+        bytes: bytes.into_inner(),
+    })
+}
+
+/// Files of the log that are needed, and the names that the server looks for them under.
+fn wanted(catalog: &Catalog, about: &About, timeline: Timeline, goal: &Goal) -> Vec<(WalName, WalName)> {
+    let size = catalog.segment_size();
+    let log = Log::of(catalog);
+    let mut wanted = Vec::new();
+    for name in catalog.files.keys() {
+        if matches!(name, WalName::History(of) if *of <= timeline) {
+            wanted.push((*name, *name));
+        }
+    }
+    let mut number = size.segment_of(about.start_lsn);
+    for (on, until) in log.tree.path(timeline) {
+        if on.0 < about.start_timeline {
+            continue;
+        }
+        loop {
+            let segment = SegmentName::new(on, number, size);
+            let whole = WalName::Segment(segment);
+            let found = [whole, WalName::Partial(segment)]
+                .into_iter()
+                .find_map(|name| Some((name, catalog.files.get(&name)?)));
+            let Some((name, kept)) = found else { break };
+            wanted.push((name, whole));
+            let is_behind = match goal {
+                Goal::Time(time) => kept.note.times.first_commit.is_some_and(|first| first > *time),
+                Goal::Lsn(lsn) => size.start_of(number + 1) > *lsn,
+                _ => false,
+            };
+            if is_behind {
+                return wanted;
+            }
+            if until.is_some_and(|until| size.start_of(number + 1) > until) {
+                // The next timeline begins within this segment: it has one of the same number.
+                break;
+            }
+            number += 1;
+        }
+    }
+    wanted
+}
