@@ -8,6 +8,7 @@ use relight_repo::session::Session;
 use relight_repo::snapshot::Snapshot;
 use relight_workloads::error::{Result as WorkloadResult, WorkloadError};
 use relight_workloads::kind::{Captured, Kind, Subject, Work};
+use relight_workloads::rehearse::Rehearse;
 use serde::Deserialize;
 
 use crate::base::{self, Options, Route};
@@ -107,6 +108,10 @@ impl Source {
 impl Kind for Clusters {
     fn method(&self) -> Method {
         Method::BaseBackup
+    }
+
+    fn rehearse(&self) -> Option<&dyn Rehearse> {
+        Some(self)
     }
 
     fn check(&self, subject: &Subject) -> WorkloadResult<()> {

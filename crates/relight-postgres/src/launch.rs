@@ -11,6 +11,7 @@ use relight_workloads::kind::Work;
 
 use crate::base::control::{self, Control, State};
 use crate::base::label;
+use crate::connect::{Environment, Settings};
 use crate::error::{PostgresError, Result};
 
 /// How often a server that starts is looked at.
@@ -92,9 +93,9 @@ impl Programs {
         command
     }
 
-    /// Whether a program is there.
-    pub fn has(&self, program: &str) -> bool {
-        self.directory.join(program).exists()
+    /// Where a program is.
+    pub fn path(&self, program: &str) -> PathBuf {
+        self.directory.join(program)
     }
 
     /// User and group.
@@ -149,15 +150,10 @@ fn wait(child: &mut Child, directory: &Path, log: &Path, begun: u64, work: &Work
             if status.success() && state(directory) == Some(State::ShutDownInRecovery) {
                 return Ok(Reached::ShutDown);
             }
-            return Err(stopped(log, begun));
+            return Err(stopped(&said(log, begun)));
         }
-        if is_ready(directory, child.id()) {
-            if directory.join("standby.signal").exists() {
-                return Ok(Reached::Standby);
-            }
-            if has_recovered(directory) {
-                return Ok(Reached::InProduction);
-            }
+        if let Some(reached) = look(directory, Some(child.id())) {
+            return Ok(reached);
         }
         if said(log, begun).contains("pausing at the end of recovery") {
             return Ok(Reached::Paused);
@@ -188,15 +184,27 @@ fn has_recovered(directory: &Path) -> bool {
 
 /// Whether the server accepts connections (PostgreSQL source, `utils/pidfile.h`: the process in the first line, the state
 /// in the eighth). It may still recover.
-fn is_ready(directory: &Path, process: u32) -> bool {
+fn is_ready(directory: &Path, process: Option<u32>) -> bool {
     let text = fs::read_to_string(directory.join("postmaster.pid")).unwrap_or_default();
     let mut lines = text.lines().map(str::trim);
-    lines.next() == Some(process.to_string().as_str()) && lines.nth(6) == Some("ready")
+    let first = lines.next().and_then(|line| line.parse::<u32>().ok());
+    first.is_some() && (process.is_none() || process == first) && lines.nth(6) == Some("ready")
 }
 
-/// A server whose log says why it stopped.
-pub(crate) fn stopped(log: &Path, begun: u64) -> PostgresError {
-    let said = said(log, begun);
+/// Whether the server on a data directory has come to an end of its recovery and works. In namespaces of its own it knows
+/// its process by another number.
+pub(crate) fn look(directory: &Path, process: Option<u32>) -> Option<Reached> {
+    if !is_ready(directory, process) {
+        return None;
+    }
+    if directory.join("standby.signal").exists() {
+        return Some(Reached::Standby);
+    }
+    has_recovered(directory).then_some(Reached::InProduction)
+}
+
+/// A server that said this and stopped.
+pub(crate) fn stopped(said: &str) -> PostgresError {
     let not_reached = said.contains("recovery ended before configured recovery target was reached");
     let lines: Vec<&str> = said.lines().collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n  ");
@@ -205,7 +213,7 @@ pub(crate) fn stopped(log: &Path, begun: u64) -> PostgresError {
     } else {
         "the server stopped before it had recovered"
     };
-    PostgresError::Refused(format!("{what}. Its log ({}) says:\n  {tail}", log.display()))
+    PostgresError::Refused(format!("{what}. Its log says:\n  {tail}"))
 }
 
 /// What was written to a log since.
@@ -213,6 +221,49 @@ fn said(log: &Path, begun: u64) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let new = bytes.get(begun as usize..).unwrap_or_default();
     String::from_utf8_lossy(new).into_owned()
+}
+
+/// Settings of a server that only its own socket leads to and that reaches nothing that the original works with.
+pub(crate) fn sandbox_settings(folder: &Path, rules: &Path) -> Vec<(&'static str, String)> {
+    let fixed = [
+        ("listen_addresses", ""),
+        ("external_pid_file", ""),
+        ("ssl", "off"),
+        ("logging_collector", "off"),
+        ("log_destination", "stderr"),
+        ("log_min_messages", "warning"),
+        ("cluster_name", "relight sandbox"),
+        ("archive_mode", "off"),
+        ("primary_conninfo", ""),
+        ("max_logical_replication_workers", "0"),
+        ("synchronous_standby_names", ""),
+        ("autovacuum", "off"),
+        ("huge_pages", "off"),
+        ("shared_buffers", "128MB"),
+        // It is thrown away.
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+    ];
+    let mut settings: Vec<(&str, String)> = fixed
+        .into_iter()
+        .map(|(key, value)| (key, value.to_string()))
+        .collect();
+    settings.push(("unix_socket_directories", folder.display().to_string()));
+    settings.push(("hba_file", rules.display().to_string()));
+    settings.push(("port", SANDBOX_PORT.to_string()));
+    settings
+}
+
+/// Settings of a connection by such a socket. Nothing of this process' environment gets into it.
+pub(crate) fn socket_settings(folder: &Path, user: &str, database: &str) -> Result<Settings> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let text = format!(
+        "host={} port={SANDBOX_PORT} user={} dbname={}",
+        quoted(&folder.display().to_string()),
+        quoted(user),
+        quoted(database)
+    );
+    Settings::with(&text, &Environment::default())
 }
 
 /// A server for a short time, isolated: nobody but who may enter its folder can reach it. Stopped when it is dropped.
@@ -243,32 +294,7 @@ impl Sandbox {
         let error = out.try_clone().map_err(PostgresError::io("write", &log))?;
         let mut command = programs.command("postgres");
         command.arg("-D").arg(directory);
-        let (socket, rules) = (folder.display().to_string(), rules.display().to_string());
-        let port = SANDBOX_PORT.to_string();
-        let settings: [(&str, &str); 19] = [
-            ("unix_socket_directories", &socket),
-            ("hba_file", &rules),
-            ("port", &port),
-            ("listen_addresses", ""),
-            ("external_pid_file", ""),
-            ("ssl", "off"),
-            ("logging_collector", "off"),
-            ("log_destination", "stderr"),
-            ("log_min_messages", "warning"),
-            ("cluster_name", "relight sandbox"),
-            // Nothing of it may reach what the original works with.
-            ("archive_mode", "off"),
-            ("primary_conninfo", ""),
-            ("max_logical_replication_workers", "0"),
-            ("synchronous_standby_names", ""),
-            ("autovacuum", "off"),
-            ("huge_pages", "off"),
-            ("shared_buffers", "128MB"),
-            // It is thrown away.
-            ("fsync", "off"),
-            ("full_page_writes", "off"),
-        ];
-        for (key, value) in settings {
+        for (key, value) in sandbox_settings(folder, &rules) {
             command.arg("-c").arg(format!("{key}={value}"));
         }
         let child = command
@@ -293,15 +319,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// The path of its socket is too long.
-    pub fn settings(&self, user: &str, database: &str) -> Result<crate::Settings> {
-        let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-        let text = format!(
-            "host={} port={SANDBOX_PORT} user={} dbname={}",
-            quoted(&self.socket.display().to_string()),
-            quoted(user),
-            quoted(database)
-        );
-        crate::Settings::with(&text, &crate::Environment::default())
+    pub fn settings(&self, user: &str, database: &str) -> Result<Settings> {
+        socket_settings(&self.socket, user, database)
     }
 
     /// Stops it in good order, so that its data directory can be looked at.

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod base;
 pub mod connect;
+mod drill;
 pub mod error;
 pub mod kind;
 pub mod launch;

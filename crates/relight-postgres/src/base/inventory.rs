@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rows::RowCount;
 use super::server::ServerFacts;
 use crate::connect::Settings;
 use crate::error::{PostgresError, Result};
@@ -25,6 +26,8 @@ pub struct Inventory {
     pub databases: Vec<Database>,
     /// Roles, without passwords.
     pub roles: Vec<Role>,
+    /// Rows of tables that did not change while the backup was taken.
+    pub rows: Vec<RowCount>,
 }
 
 /// A setting.
@@ -86,6 +89,11 @@ pub struct OutsideFile {
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(value)
         .map_err(|error| PostgresError::damaged("the inventory", error.to_string()))
+}
+
+/// Reads an archive that holds one.
+pub(super) fn decode(bytes: &[u8]) -> Result<Inventory> {
+    serde_json::from_slice(bytes).map_err(|error| PostgresError::damaged("the inventory", error.to_string()))
 }
 
 /// Asks the server. What it does not tell is named in the remarks.

@@ -8,6 +8,7 @@ mod inventory;
 pub mod label;
 pub mod pages;
 mod receive;
+mod rows;
 mod server;
 mod stream;
 pub mod tar;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attributes::{About, is_base};
 pub use inventory::{CONFIGURATION, INVENTORY, Inventory, OutsideFile};
+pub use rows::RowCount;
 pub use server::ServerFacts;
 pub(crate) use server::clock;
 pub use writer::{BadPage, CONTENT, LIST};
@@ -36,6 +38,9 @@ use files::FileList;
 pub const MANIFEST: &str = "backup_manifest";
 /// Bytes of a chunk, if no earlier backup says otherwise: few pages, because a change of one makes a new chunk.
 pub const CHUNK: u64 = 64 << 10;
+
+/// No inventory is longer.
+const INVENTORY_MOST: u64 = 256 << 20;
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +113,7 @@ pub fn back_up(
             facts.system
         )));
     }
+    let before = rows::Activity::look(&server, &mut facts);
     let taken = match options.route {
         Route::Stream => stream::take(&server, session, &mut facts, options, work)?,
         Route::Files => {
@@ -117,7 +123,7 @@ pub fn back_up(
             ));
         }
     };
-    publishable(session, taken, facts, &server, work)
+    publishable(session, taken, facts, &server, &before, work)
 }
 
 /// The newest base backup of a workload.
@@ -137,6 +143,7 @@ fn publishable(
     taken: Taken,
     mut facts: ServerFacts,
     server: &Settings,
+    before: &rows::Activity,
     work: &Work,
 ) -> Result<Captured> {
     let mut incomplete = Vec::new();
@@ -151,7 +158,8 @@ fn publishable(
     if let Some(manifest) = &taken.manifest {
         archives.push(small(session, MANIFEST, manifest)?);
     }
-    let (inventory, outside, remarks) = inventory::take(&mut facts, server);
+    let (mut inventory, outside, remarks) = inventory::take(&mut facts, server);
+    inventory.rows = before.count(server, &mut facts);
     archives.push(small(session, INVENTORY, &inventory::encode(&inventory)?)?);
     archives.push(small(session, CONFIGURATION, &inventory::encode(&outside)?)?);
     for remark in taken.remarks.iter().chain(&remarks) {
@@ -181,4 +189,18 @@ pub fn load_list(reader: &Arc<ChunkReader>, snapshot: &Snapshot) -> Result<FileL
         &ArchiveReader::new(reader.clone(), snapshot.archive(LIST)?.root),
         content,
     )
+}
+
+/// What a base backup knows of its cluster.
+pub fn load_inventory(reader: &Arc<ChunkReader>, snapshot: &Snapshot) -> Result<Inventory> {
+    let archive = ArchiveReader::new(reader.clone(), snapshot.archive(INVENTORY)?.root);
+    if archive.size() > INVENTORY_MOST {
+        return Err(PostgresError::damaged(
+            "the inventory",
+            format!("it has {} bytes", archive.size()),
+        ));
+    }
+    let mut bytes = vec![0; archive.size() as usize];
+    archive.read_exact_at(&mut bytes, 0)?;
+    inventory::decode(&bytes)
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 use relight_model::plan::Plan;
 use relight_model::workload::Workload;
+use relight_postgres::Settings;
 use relight_postgres::kind::Source;
-use relight_postgres::{PostgresError, Settings};
 use relight_workloads::kind::Subject;
 
 use crate::failure::{Failure, Result};
@@ -48,10 +48,7 @@ impl SourceOptions {
             .workloads
             .iter()
             .find(|entry| entry.name.value == *workload && entry.source.is_some());
-        Ok(entry
-            .map(|entry| Source::of(&Subject::of(entry)))
-            .transpose()
-            .map_err(PostgresError::from)?)
+        Ok(entry.map(|entry| Source::of(&Subject::of(entry))).transpose()?)
     }
 
     /// Settings of a connection.

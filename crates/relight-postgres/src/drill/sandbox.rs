@@ -1,0 +1,193 @@
+//! The server of a drill: in namespaces of its own, reached only by a socket in a folder that nobody else may enter.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use relight_repo::RepoError;
+use relight_workloads::kind::Work;
+use relight_workloads::rehearse::isolated::{Isolated, Running};
+
+use crate::connect::Settings;
+use crate::error::{PostgresError, Result};
+use crate::launch::{self, Programs, Reached};
+use crate::protocol::{Connection, Mode};
+
+/// How often a server that starts is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long it may take to stop.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// User and group that the server of a drill runs as.
+pub(super) fn owner(user: Option<&str>) -> Result<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(PostgresError::Refused(
+            "a drill of PostgreSQL has to be run by root: only root can isolate its server and run it as another user".into(),
+        ));
+    }
+    let wanted = user.unwrap_or("postgres");
+    let users =
+        fs::read_to_string("/etc/passwd").map_err(PostgresError::io("read", Path::new("/etc/passwd")))?;
+    let found = users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.first() == Some(&wanted))
+            .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))
+            .flatten()
+    });
+    found.ok_or_else(|| {
+        PostgresError::Refused(format!(
+            "there is no user {wanted} on this host to run the server of a drill as: name one with user in source"
+        ))
+    })
+}
+
+/// Gives the sandbox to the user. Its parents have to let the user through.
+pub(super) fn let_in(sandbox: &Path, (user, group): (u32, u32)) -> Result<()> {
+    chown(sandbox, Some(user), Some(group))
+        .map_err(PostgresError::io("give to the server's user", sandbox))?;
+    fs::set_permissions(sandbox, fs::Permissions::from_mode(0o700))
+        .map_err(PostgresError::io("close to others", sandbox))
+}
+
+/// A server that runs in a sandbox. Dropping it kills it.
+pub(super) struct Server {
+    running: Running,
+    data: PathBuf,
+    socket: PathBuf,
+    /// A role that may do everything.
+    pub superuser: String,
+}
+
+impl Server {
+    /// Starts it and waits until it has recovered.
+    pub fn start(
+        programs: &Programs,
+        sandbox: &Path,
+        data: &Path,
+        superusers: &[String],
+        work: &Work,
+    ) -> Result<Self> {
+        let owner = programs.owner().unwrap_or_default();
+        // The path of a socket has to be short.
+        let socket = sandbox.join("s");
+        fs::create_dir_all(&socket).map_err(PostgresError::io("make", &socket))?;
+        let_in(&socket, owner)?;
+        if socket.as_os_str().len() > 90 {
+            return Err(PostgresError::Refused(format!(
+                "the path of the sandbox {} is too long for a socket in it: choose a shorter one",
+                sandbox.display()
+            )));
+        }
+        let rules = socket.join("rules.conf");
+        crate::restore::make_file(&rules, Some(owner))?;
+        fs::write(&rules, "local all all trust\n").map_err(PostgresError::io("write", &rules))?;
+        let mut isolated = Isolated::new(programs.path("postgres"), sandbox)
+            .user(owner.0, owner.1)
+            .arg("-D")
+            .arg(data);
+        for (key, value) in launch::sandbox_settings(&socket, &rules) {
+            isolated = isolated.arg("-c").arg(format!("{key}={value}"));
+        }
+        let running = isolated
+            .start()
+            .map_err(|error| PostgresError::Refused(error.to_string()))?;
+        let mut server = Self {
+            running,
+            data: data.to_path_buf(),
+            socket,
+            superuser: String::new(),
+        };
+        server.wait(work)?;
+        server.superuser = server.find_superuser(superusers)?;
+        Ok(server)
+    }
+
+    fn wait(&mut self, work: &Work) -> Result<()> {
+        loop {
+            if let Some(Reached::InProduction) = launch::look(&self.data, None) {
+                return Ok(());
+            }
+            let ended = self
+                .running
+                .ended()
+                .map_err(|error| PostgresError::Refused(error.to_string()))?;
+            if ended.is_some() {
+                return Err(launch::stopped(&String::from_utf8_lossy(&self.running.output())));
+            }
+            if work.is_cancelled() {
+                return Err(RepoError::Cancelled.into());
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Settings of a connection to it.
+    pub fn settings(&self, user: &str, database: &str) -> Result<Settings> {
+        launch::socket_settings(&self.socket, user, database)
+    }
+
+    /// A connection to a database.
+    pub fn connect(&self, database: &str) -> Result<Connection> {
+        Connection::open(&self.settings(&self.superuser, database)?, Mode::Queries)
+    }
+
+    /// The folder of its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The first of the superusers that were known when the backup was taken and that is still there.
+    fn find_superuser(&self, known: &[String]) -> Result<String> {
+        let mut last = None;
+        for name in known.iter().map(String::as_str).chain(["postgres"]) {
+            match Connection::open(&self.settings(name, "template1")?, Mode::Queries) {
+                Ok(_) => return Ok(name.to_string()),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| PostgresError::Refused("the restored cluster has no superuser".into())))
+    }
+
+    /// Stops it in good order.
+    pub fn stop(mut self) -> Result<()> {
+        // It is in namespaces of its own: only its user and its signals reach it.
+        if let Some(process) = outer_process(&self.data) {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::INT);
+        }
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let ended = self
+                .running
+                .ended()
+                .map_err(|error| PostgresError::Refused(error.to_string()))?;
+            if ended.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(TICK);
+        }
+        self.running
+            .kill()
+            .map_err(|error| PostgresError::Refused(error.to_string()))
+    }
+}
+
+/// The process of the server on a data directory as this process sees it: the one whose working directory that is and whose
+/// parent is not such a one.
+fn outer_process(data: &Path) -> Option<rustix::process::Pid> {
+    let data = fs::canonicalize(data).ok()?;
+    let works_here = |process: &str| {
+        fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|directory| directory == data)
+    };
+    let parent = |process: &str| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        Some(line.trim().to_string())
+    };
+    let found = fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number: i32 = name.parse().ok()?;
+        (works_here(&name) && !works_here(&parent(&name)?)).then_some(number)
+    });
+    rustix::process::Pid::from_raw(found?)
+}
