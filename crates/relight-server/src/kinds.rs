@@ -1,11 +1,12 @@
 //! The kinds of workloads that this server can capture. A new kind is a row here.
 
 use relight_model::plan::{Method, Plan, WorkloadEntry};
+use relight_postgres::kind::Clusters;
 use relight_workloads::kind::{Kind, Subject};
 use relight_workloads::{files::Files, image::Images};
 
 /// The registry.
-static KINDS: &[&dyn Kind] = &[&Files, &Images];
+static KINDS: &[&dyn Kind] = &[&Files, &Images, &Clusters];
 
 /// The kind that captures by this method, if there is one.
 pub fn of(method: Method) -> Option<&'static dyn Kind> {
