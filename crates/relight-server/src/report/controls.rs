@@ -1,10 +1,15 @@
 //! Verdicts of controls.
 
+use relight_model::TimeSpan;
 use serde::Serialize;
 
 use super::claims::{Claim, State};
 use super::frameworks::{Framework, REQUIREMENTS, Requirement};
 use super::{Report, words};
+
+/// A control is not satisfied if there is no evidence of more than so much of the begin of the period: the first day of a
+/// server is no whole one.
+const UNCOVERED: TimeSpan = TimeSpan::from_secs(24 * 3600);
 
 /// What the evidence says of a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -95,7 +100,7 @@ fn judge(requirement: &Requirement, report: &Report) -> Control {
             broken.sequence, broken.why
         ));
     }
-    if let Some(uncovered) = report.period.uncovered
+    if let Some(uncovered) = report.period.uncovered.filter(|uncovered| *uncovered > UNCOVERED)
         && verdict == ControlVerdict::Satisfied
     {
         verdict = ControlVerdict::Partly;

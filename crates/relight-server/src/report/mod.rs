@@ -24,6 +24,10 @@ mod frameworks;
 mod generated;
 pub mod html;
 mod occasions;
+pub mod oscal;
+pub mod pdf;
+#[cfg(test)]
+mod schema;
 mod standing;
 #[cfg(test)]
 mod tests;

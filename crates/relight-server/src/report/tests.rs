@@ -1,6 +1,7 @@
 //! What a report says of generated evidence.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use jiff::SignedDuration;
 use relight_model::TimeSpan;
@@ -10,7 +11,8 @@ use relight_model::schedule::JobId;
 use serde_json::Value;
 
 use super::generated::{Log, PLAN, at, quarter, report, workload};
-use super::{ControlVerdict, Report, State, html};
+use super::schema::Schema;
+use super::{ControlVerdict, Report, State, html, oscal, pdf};
 use crate::evidence::detail::Ended;
 use crate::evidence::{Broken, Kind, Outcome};
 
@@ -362,4 +364,213 @@ fn hostile_names_are_no_markup() {
         assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("src="));
+}
+
+fn oscal_problems(document: &Value) -> Vec<String> {
+    let text = include_str!("../../fixtures/oscal/oscal_assessment-results_schema-1.1.3.json");
+    Schema::new(serde_json::from_str(text).unwrap()).check(document)
+}
+
+#[test]
+fn oscal_is_as_the_published_schema_wants_it() {
+    let hostile = " <b>\u{202e}\n*x*\u{0} ";
+    let bad = but(40, |log, start| {
+        log.run(start, 1, JobId::backup(&workload("vm/100")), Ended::Failed);
+        let body = log.records.last_mut().unwrap();
+        body.detail.insert("message".into(), hostile.into());
+    });
+    for log in [quarter(|_, _, _| false), bad, Log::new()] {
+        let report = of(&log);
+        let document = oscal::document(&report);
+        assert_eq!(oscal_problems(&document), [""; 0]);
+        let results = document["assessment-results"]["results"].as_array().unwrap();
+        let findings = results
+            .iter()
+            .map(|result| result["findings"].as_array().unwrap().len());
+        assert_eq!(findings.sum::<usize>(), report.controls.len());
+        // What findings refer to is in the same result.
+        for result in results {
+            let known: Vec<&Value> = result["observations"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| &one["uuid"])
+                .collect();
+            for finding in result["findings"].as_array().unwrap() {
+                for related in finding["related-observations"].as_array().unwrap() {
+                    assert!(known.contains(&&related["observation-uuid"]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_of_oscal_notices_what_is_wrong() {
+    let good = oscal::document(&of(&quarter(|_, _, _| false)));
+    let spoil = |path: &str, value: Value| {
+        let mut bad = good.clone();
+        *bad.pointer_mut(path).unwrap() = value;
+        assert!(!oscal_problems(&bad).is_empty(), "{path}");
+    };
+    spoil("/assessment-results/uuid", "1".into());
+    spoil("/assessment-results/metadata", Value::Object(Default::default()));
+    spoil("/assessment-results/results", Value::Array(Vec::new()));
+    spoil("/assessment-results/results/0/start", "yesterday".into());
+    spoil(
+        "/assessment-results/results/0/observations/0/props/0/value",
+        " x".into(),
+    );
+    spoil(
+        "/assessment-results/results/0/findings/0/target/status/state",
+        "fine".into(),
+    );
+    spoil("/assessment-results/results/0/observations/0/methods/0", 1.into());
+}
+
+#[test]
+fn a_pdf_has_all_pages_and_the_report_attached() {
+    let mut log = quarter(|_, _, _| false);
+    let name = "Zoë \u{4e2d}";
+    log.add(at("2026-03-30T00:00:00Z"), Kind::Change, name, "x", Outcome::Done);
+    let bytes = pdf::write(&of(&log)).unwrap();
+    assert!(bytes.starts_with(b"%PDF-1.7"));
+    let streams = streams(&bytes);
+    let text = |wanted: &str| streams.iter().any(|stream| contains(stream, wanted.as_bytes()));
+    assert!(text("(Backup and recovery: compliance report)"));
+    assert!(text("(1 of "));
+    // The fonts lack the second character; the attached JSON has it as it is.
+    let shown = hex::encode_upper(b"Zo\xeb \\u{4e2d}");
+    assert!(text(&shown));
+    assert!(text(name));
+    let pages = bytes.windows(10).filter(|part| part == b"/Type /Pag").count();
+    assert!(pages > 3, "{pages}");
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|here| here == part)
+}
+
+/// The streams of a PDF, inflated.
+fn streams(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut rest = bytes;
+    let mark = b">>\nstream\n";
+    while let Some(at) = rest.windows(mark.len()).position(|here| here == mark) {
+        rest = &rest[at + mark.len()..];
+        let mut inflated = Vec::new();
+        flate2::read::ZlibDecoder::new(rest)
+            .read_to_end(&mut inflated)
+            .unwrap();
+        found.push(inflated);
+    }
+    found
+}
+
+#[test]
+fn a_small_report_is_as_it_was() {
+    let log = but(40, |log, start| {
+        log.run(start, 1, JobId::backup(&workload("vm/100")), Ended::Failed);
+        log.drill(start, &workload("vm/101"), None);
+        log.add(
+            start,
+            Kind::Denial,
+            "jane@pbs",
+            "GET /datastore/main",
+            Outcome::Denied,
+        );
+    });
+    let mut page = String::new();
+    html::write(&of(&log), &mut page).unwrap();
+    let page = page.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/report.html");
+    // RELIGHT_BLESS=1 writes it anew; look at the difference before it is committed.
+    if std::env::var_os("RELIGHT_BLESS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap() == page,
+        "fixtures/report.html is another one"
+    );
+}
+
+#[test]
+fn whatever_happens_claims_cite_what_is_there_and_controls_follow_from_claims() {
+    let ends = [
+        Ended::Good,
+        Ended::Good,
+        Ended::Incomplete,
+        Ended::Failed,
+        Ended::Interrupted,
+    ];
+    for seed in 1..60_u64 {
+        let mut lot = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut chance = |of: u64| {
+            lot = lot
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (lot >> 33) % of
+        };
+        let log = quarter(|_, log, start| {
+            if chance(4) > 0 {
+                return false;
+            }
+            let one = workload(["vm/100", "vm/101", "vm/900", "vm/7"][chance(4) as usize]);
+            let ended = ends[chance(5) as usize];
+            match chance(5) {
+                0 => log.run(start, 5, JobId::backup(&one), ended),
+                1 => log.run(start, 5, JobId::verify(&one), ended),
+                2 => log.run(start, 5, JobId::copy(&one, "archive"), ended),
+                3 => log.drill(start, &one, (ended == Ended::Good).then_some(30)),
+                _ => log.add(
+                    start,
+                    Kind::Server,
+                    "relight",
+                    "the server was stopped",
+                    Outcome::Done,
+                ),
+            };
+            true
+        });
+        let report = of(&log);
+        let mut numbers = BTreeSet::new();
+        cited(&serde_json::to_value(&report).unwrap(), &mut numbers);
+        assert!(
+            numbers
+                .iter()
+                .all(|number| (1..=log.records.len() as u64).contains(number))
+        );
+        for claim in &report.claims {
+            assert_eq!(
+                claim.state == State::Contradicted,
+                claim.fails > 0,
+                "{}",
+                claim.id
+            );
+            assert_eq!(claim.contradictions.len(), claim.fails, "{}", claim.id);
+            assert_eq!(claim.unproven.len(), claim.unknown, "{}", claim.id);
+        }
+        for control in &report.controls {
+            let states: Vec<State> = control.claims.iter().map(|id| state(&report, id)).collect();
+            let all = |wanted: State| states.iter().all(|state| *state == wanted);
+            assert_eq!(
+                control.verdict == ControlVerdict::Contradicted,
+                states.contains(&State::Contradicted)
+            );
+            assert_eq!(
+                control.verdict == ControlVerdict::Satisfied,
+                all(State::Supported)
+            );
+            assert_eq!(
+                control.verdict == ControlVerdict::NoEvidence,
+                all(State::NoEvidence)
+            );
+        }
+        for one in &report.workloads {
+            // A promise that was kept has no gaps, one that was not has some.
+            let met = matches!(one.rpo.verdict, Verdict::Met { .. });
+            assert_eq!(met, one.gap_count == 0, "{}: {}", one.workload, one.rpo.reason);
+        }
+        assert_eq!(oscal_problems(&oscal::document(&report)), [""; 0]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use relight_server::config::Config;
 use relight_server::evidence::Head;
-use relight_server::report::{Collector, ControlVerdict, Report, Subject, html, standing};
+use relight_server::report::{Collector, ControlVerdict, Report, Subject, html, oscal, pdf, standing};
 use relight_server::state::State;
 use serde::Serialize;
 
@@ -61,15 +61,21 @@ pub struct Options {
 enum Format {
     /// One page that needs nothing else
     Html,
+    /// For paper and archives, with the JSON attached
+    Pdf,
     /// All of it, for programs
     Json,
+    /// OSCAL assessment results, as JSON
+    Oscal,
 }
 
 impl Format {
     const fn ending(self) -> &'static str {
         match self {
             Self::Html => "html",
+            Self::Pdf => "pdf",
             Self::Json => "json",
+            Self::Oscal => "oscal.json",
         }
     }
 }
@@ -215,6 +221,11 @@ fn write(options: &Options, report: &Report) -> Result<Vec<PathBuf>> {
             return Ok(Vec::new());
         };
         let mut out = std::io::stdout().lock();
+        if *format == Format::Pdf && out.is_terminal() {
+            return Err(Failure::Usage(
+                "a PDF is nothing for a terminal: name a file with -o".into(),
+            ));
+        }
         // A reader that went away (`| head`) is no reason to complain.
         let _ = out.write_all(&rendered(*format, report)?);
         return Ok(Vec::new());
@@ -277,10 +288,15 @@ fn rendered(format: Format, report: &Report) -> Result<Vec<u8>> {
             html::write(report, &mut text).map_err(|error| failed(error.to_string()))?;
             Ok(text.into_bytes())
         }
-        Format::Json => {
-            let mut json = serde_json::to_vec_pretty(report).map_err(|error| failed(error.to_string()))?;
-            json.push(b'\n');
-            Ok(json)
-        }
+        Format::Pdf => pdf::write(report).map_err(|error| failed(error.to_string())),
+        Format::Json => json(report),
+        Format::Oscal => json(&oscal::document(report)),
     }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let failed = |error: serde_json::Error| Failure::Usage(format!("the report cannot be written: {error}"));
+    let mut json = serde_json::to_vec_pretty(value).map_err(failed)?;
+    json.push(b'\n');
+    Ok(json)
 }

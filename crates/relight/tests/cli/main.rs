@@ -9,3 +9,4 @@ mod forget;
 mod keys;
 mod lab;
 mod plan;
+mod report;
