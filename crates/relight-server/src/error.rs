@@ -28,7 +28,7 @@ pub enum ServerError {
         why: String,
     },
     /// The database of users, rules and records.
-    #[error("the state in {}: {source}", path.display())]
+    #[error("the state in {}: {source}{}", path.display(), advice(source))]
     State {
         /// The file.
         path: PathBuf,
@@ -73,6 +73,20 @@ pub enum ServerError {
     /// The system gave no random numbers, or a computation failed that never should.
     #[error("{0}")]
     System(String),
+}
+
+/// What to do about an error of the database.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            "; it is damaged, and nothing was changed: move the folder away, and `relight adopt` brings the state back as it was \
+             last saved into the repository; everything that was backed up can be restored without it"
+        }
+        Some(DiskFull) => "; make room on its file system",
+        Some(ReadOnly) => "; it must be writable for the server's user",
+        _ => "",
+    }
 }
 
 impl ServerError {

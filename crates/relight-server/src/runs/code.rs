@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::evidence::detail::Ended;
 use relight_pbs::service::datastore::StoreError;
 use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
@@ -68,6 +69,10 @@ codes! {
     Evicted = "RL218",
     /// What the storage keeps must be thawed first.
     Cold = "RL219",
+    /// It came back, but later than was promised.
+    Slow = "RL220",
+    /// In an exercise, something did not come back.
+    NotRecovered = "RL221",
     /// Something that should never happen.
     Internal = "RL299",
 }
@@ -81,18 +86,41 @@ impl fmt::Display for Code {
 /// Why a run did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFailure {
-    /// For programs and for looking up.
-    pub code: Code,
+    /// For programs and for looking up: that of a [`Code`] or of a drill's.
+    pub code: String,
     /// In words.
     pub message: String,
+    /// How the run ends by it.
+    pub ended: Ended,
+    /// Whether it may go better in a few minutes. If not, the next time is the schedule's.
+    pub try_again: bool,
 }
 
 impl RunFailure {
     /// With this code and these words.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
-            code,
+            code: code.name().to_string(),
             message: message.into(),
+            ended: match code {
+                Code::Incomplete => Ended::Incomplete,
+                Code::Cancelled => Ended::Cancelled,
+                Code::Interrupted => Ended::Interrupted,
+                _ => Ended::Failed,
+            },
+            try_again: !matches!(
+                code,
+                Code::Settings
+                    | Code::Method
+                    | Code::NoRepository
+                    | Code::RetentionAlarm
+                    | Code::CollectionUnsafe
+                    | Code::Damage
+                    | Code::Nothing
+                    | Code::Cold
+                    | Code::Slow
+                    | Code::NotRecovered
+            ),
         }
     }
 }

@@ -8,6 +8,7 @@ mod arrivals;
 mod clocks;
 pub mod code;
 mod context;
+mod facts;
 mod live;
 mod recover;
 mod scheduler;
@@ -26,6 +27,7 @@ pub(crate) use scheduler::check;
 
 pub use code::{Code, RunFailure};
 pub(crate) use context::{Context, Planned};
+pub use facts::facts;
 pub use live::{Live, Progress};
 
 use crate::config::Config;

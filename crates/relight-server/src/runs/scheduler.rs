@@ -19,6 +19,7 @@ use super::task::Task;
 use super::work::{self, Done};
 use super::{Current, Message, recover};
 use crate::config::Config;
+use crate::drills;
 use crate::error::{Result, ServerError};
 use crate::evidence::detail::{Ended, RunDetail, details};
 use crate::evidence::{Kind, NewEvidence, Outcome as Written};
@@ -154,6 +155,9 @@ impl Scheduler {
 
     /// Works until told to stop and everything has ended.
     pub fn run(mut self, told: &Receiver<Message>) {
+        if let Err(error) = drills::sweep(&self.context.sandbox) {
+            tracing::error!("{error:?}: what drills of a killed server left");
+        }
         self.end_what_was_running();
         loop {
             match told.recv_timeout(LOOK) {
@@ -446,8 +450,8 @@ impl Scheduler {
         let outcome = match ended {
             // What could not be read once is not read better in a quarter of an hour: the next time is the schedule's.
             Ended::Good | Ended::Incomplete => Outcome::Good,
-            Ended::Failed => Outcome::Failed,
-            Ended::Cancelled => Outcome::Cancelled,
+            Ended::Failed if failure.as_ref().is_some_and(|failure| failure.try_again) => Outcome::Failed,
+            Ended::Failed | Ended::Cancelled => Outcome::Cancelled,
             Ended::Interrupted => Outcome::Interrupted,
         };
         let mut memory = self.memory.clone();
@@ -575,7 +579,7 @@ fn records(
     pushed: bool,
 ) -> (RunEnd, NewEvidence) {
     let (code, message) = match failure {
-        Some(failure) => (Some(failure.code.name().to_string()), Some(failure.message)),
+        Some(failure) => (Some(failure.code), Some(failure.message)),
         None => (None, None),
     };
     let detail = RunDetail {

@@ -106,6 +106,11 @@ impl State {
         })
     }
 
+    /// Whether there is one in this folder.
+    pub fn is_there(folder: &Path) -> bool {
+        folder.join("state.db").exists()
+    }
+
     /// Writes a copy of the database, as of one moment, to a file that is not there yet.
     ///
     /// # Errors

@@ -8,4 +8,5 @@ mod copies;
 mod keys;
 mod lab;
 mod originals;
+mod runs;
 mod to_server;

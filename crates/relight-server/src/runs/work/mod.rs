@@ -3,6 +3,7 @@
 mod backup;
 mod collect;
 mod copy;
+mod drill;
 mod forget;
 mod verify;
 
@@ -30,12 +31,7 @@ pub(crate) struct Done {
 impl Done {
     /// How the run ended.
     pub fn ended(&self) -> Ended {
-        match self.failure.as_ref().map(|failure| failure.code) {
-            None => Ended::Good,
-            Some(Code::Incomplete) => Ended::Incomplete,
-            Some(Code::Cancelled) => Ended::Cancelled,
-            Some(_) => Ended::Failed,
-        }
+        self.failure.as_ref().map_or(Ended::Good, |failure| failure.ended)
     }
 }
 
@@ -56,7 +52,8 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Done {
         RunKind::Verify => verify::run(context, planned, task),
         RunKind::Forget => forget::run(context, planned, task),
         RunKind::Collect => collect::run(context, planned, task),
-        RunKind::Drill | RunKind::Exercise => Err(RunFailure::new(Code::Method, "not yet")),
+        RunKind::Drill => drill::one(context, planned, task),
+        RunKind::Exercise => drill::everything(context, planned, task),
     };
     done.unwrap_or_else(Done::from)
 }

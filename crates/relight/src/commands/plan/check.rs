@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use relight_model::check::{self, Facts, Finding, Severity};
 use relight_model::plan::{Plan, PlanErrors, Problem};
 use relight_server::config::Config;
+use relight_server::state::State;
+use relight_server::{kinds, runs};
 use serde::Serialize;
 
 use super::{place, read};
@@ -24,8 +26,10 @@ pub struct Options {
     strict: bool,
 }
 
-/// What is judged without: the figures of runs are not recorded yet.
+/// What is judged without, where nothing has run yet.
 const NOT_MEASURED: &str = "no measured times yet: how long runs and restores take was not judged";
+/// Code of workloads that the server cannot capture as the plan says.
+const CAPTURE: &str = "RL125";
 
 #[derive(Serialize)]
 struct Report {
@@ -40,6 +44,8 @@ struct Report {
     workloads: usize,
     policies: usize,
     findings: Vec<Finding>,
+    /// Workloads that the server cannot capture as the plan says (RL125), by place.
+    capture: Vec<Problem>,
     errors: usize,
     warnings: usize,
     advice: usize,
@@ -59,6 +65,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         workloads: 0,
         policies: 0,
         findings: Vec::new(),
+        capture: Vec::new(),
         errors: 0,
         warnings: 0,
         advice: 0,
@@ -69,11 +76,23 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Ok(plan) => {
             // Words of the server are its own to judge.
             let server = Config::parse(options.config.path(), &text);
+            let now = Timestamp::now();
+            let facts = match &server {
+                Ok(server) => facts(server, &plan, now)?,
+                Err(_) => Facts::at(now),
+            };
             report.refused = server.err().map(|error| error.to_string());
+            report.measured = facts.workloads.len();
             report.workloads = plan.workloads.len();
             report.policies = plan.policies.len();
-            report.findings = check::check(&plan, &Facts::at(Timestamp::now()));
-            report.remarks.push(NOT_MEASURED);
+            report.findings = check::check(&plan, &facts);
+            report.capture = kinds::problems(&plan)
+                .into_iter()
+                .map(|(at, message)| Problem { at, message })
+                .collect();
+            if report.measured == 0 {
+                report.remarks.push(NOT_MEASURED);
+            }
         }
         Err(PlanErrors(problems)) => {
             report.readable = false;
@@ -86,7 +105,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     (report.errors, report.warnings, report.advice) = (
         count(Severity::Error),
-        count(Severity::Warning),
+        count(Severity::Warning) + report.capture.len(),
         count(Severity::Advice),
     );
     let unreadable = !report.readable || report.refused.is_some();
@@ -97,6 +116,14 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         (false, true) => Exit::Damage,
         (false, false) => Exit::Done,
     })
+}
+
+/// What the server has measured, if it has ever run. Nothing is made or changed.
+pub fn facts(config: &Config, plan: &Plan, now: Timestamp) -> Result<Facts> {
+    if !State::is_there(&config.server.state) {
+        return Ok(Facts::at(now));
+    }
+    Ok(runs::facts(&State::open(&config.server.state)?, plan, now)?)
 }
 
 fn words(options: &Options, report: &Report, out: &mut String) {
@@ -124,6 +151,9 @@ fn words(options: &Options, report: &Report, out: &mut String) {
         let place = place(&options.config, *at);
         line(format!("{place}: {severity} {code}: {subject}: {reason}"));
         line(format!("    fix: {fix}"));
+    }
+    for Problem { at, message } in &report.capture {
+        line(format!("{}: warning {CAPTURE}: {message}", place(&options.config, *at)));
     }
     if let Some(why) = &report.refused {
         line(format!("The server refuses this file: {why}"));

@@ -3,11 +3,13 @@
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use relight_model::check::Facts;
 use relight_model::plan::Plan;
 use relight_model::schedule::{Fate, Foreseen, JobId, RunKind, Schedule, WaitReason};
 use relight_model::{Rate, TimeSpan, Workload};
 use serde::Serialize;
 
+use super::check::facts;
 use super::load;
 use super::words::{Moment, shown, zone_name};
 use crate::context::Global;
@@ -39,10 +41,10 @@ pub struct Options {
 const MOST: usize = 10_000;
 
 const ASSUMED: [&str; 3] = [
-    "no measured times yet: each run takes as long as all of the workload's size at the assumed rate, or the assumed \
-     length where the plan says no size",
+    "a backup takes as long as the slowest of its last ten; where none was made yet, and for other runs, as long as all of \
+     the workload's size at the assumed rate, or the assumed length where no size is known",
     "every run ends well, and at the beginning nothing runs and every workload has a snapshot",
-    "nothing is started by the plan yet",
+    "what runs now, and what operators ask for, is not foreseen",
 ];
 
 #[derive(Serialize)]
@@ -92,10 +94,15 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     if options.rate.0 == 0 {
         return Err(Failure::Usage("with --rate 0 no run would ever end".into()));
     }
+    let facts = match options.config.load() {
+        Ok(config) => facts(&config, &plan, now)?,
+        // A plan without a server can be foreseen too.
+        Err(_) => Facts::at(now),
+    };
     let schedule = Schedule::new(&plan);
     let forecast = schedule.forecast(from, until, MOST, |job, now| {
         let limited = schedule.rate_for(job, now).unwrap_or(options.rate);
-        length(&plan, job, options.rate.min(limited), options.length)
+        length(&plan, &facts, job, options.rate.min(limited), options.length)
     });
     let shown = Shown {
         time_zone: zone_name(zone),
@@ -116,16 +123,19 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 }
 
 /// How long a run is assumed to take.
-fn length(plan: &Plan, job: &JobId, rate: Rate, otherwise: TimeSpan) -> TimeSpan {
+fn length(plan: &Plan, facts: &Facts, job: &JobId, rate: Rate, otherwise: TimeSpan) -> TimeSpan {
+    let known = job.workload().and_then(|name| facts.workloads.get(name));
+    if let Some(time) = known.and_then(|known| known.backup_time).filter(|_| job.kind() == RunKind::Backup) {
+        return time;
+    }
     let moves = !matches!(job.kind(), RunKind::Forget | RunKind::Collect | RunKind::Exercise);
     let entry = job
         .workload()
         .filter(|_| moves)
         .and_then(|name| plan.workload(name));
-    let size = entry.and_then(|entry| entry.size);
-    size.map_or(otherwise, |size| {
-        TimeSpan::from_secs(size.value.0.div_ceil(rate.0.max(1)))
-    })
+    let planned = entry.and_then(|entry| Some(entry.size?.value));
+    let size = known.and_then(|known| known.size).filter(|_| moves).or(planned);
+    size.map_or(otherwise, |size| TimeSpan::from_secs(size.0.div_ceil(rate.0.max(1))))
 }
 
 /// What clients are expected to send, by the calendar alone.
