@@ -44,7 +44,8 @@ impl Moved {
 
 fn took(run: &Run) -> Duration {
     let took = run.ended.map(|ended| ended.duration_since(run.started));
-    took.and_then(|took| Duration::try_from(took).ok()).unwrap_or_default()
+    took.and_then(|took| Duration::try_from(took).ok())
+        .unwrap_or_default()
 }
 
 /// What was measured of what a plan protects.
@@ -92,7 +93,10 @@ pub fn facts(state: &State, plan: &Plan, now: Timestamp) -> Result<Facts> {
     // Newest first.
     for record in state.evidence(&drills)? {
         let detail: Result<DrillDetail, _> = serde_json::from_value(record.detail.into());
-        let Some((detail, measured)) = detail.ok().and_then(|detail| detail.measured.map(|measured| (detail, measured))) else {
+        let Some((detail, measured)) = detail
+            .ok()
+            .and_then(|detail| detail.measured.map(|measured| (detail, measured)))
+        else {
             continue;
         };
         let step = detail.steps.iter().find(|step| step.name == "restore");
@@ -101,12 +105,17 @@ pub fn facts(state: &State, plan: &Plan, now: Timestamp) -> Result<Facts> {
             .entry(detail.repository.clone())
             .or_default()
             .add(detail.size, restore.0);
-        facts.workloads.entry(detail.workload).or_default().drills.push(Measurement {
-            at: detail.requested,
-            size: ByteSize(detail.size),
-            restore,
-            rest: TimeSpan(measured.0.saturating_sub(restore.0)),
-        });
+        facts
+            .workloads
+            .entry(detail.workload)
+            .or_default()
+            .drills
+            .push(Measurement {
+                at: detail.requested,
+                size: ByteSize(detail.size),
+                restore,
+                rest: TimeSpan(measured.0.saturating_sub(restore.0)),
+            });
     }
     for name in plan.repositories.keys() {
         let rate = |moved: &BTreeMap<String, Moved>| moved.get(name)?.rate();

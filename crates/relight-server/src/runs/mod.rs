@@ -13,6 +13,8 @@ mod live;
 mod recover;
 mod scheduler;
 mod task;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::mpsc::{Sender, channel};

@@ -61,7 +61,10 @@ impl Lab {
                 return runs;
             }
             let log = fs::read_to_string(self.path("server.log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(60), "{what}: {runs:#?}\n{log}");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{what}: {runs:#?}\n{log}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -69,7 +72,11 @@ impl Lab {
     /// The snapshots of a workload that the repository has.
     fn points(&self, workload: &str) -> usize {
         let listed = self.json(&["snapshots", "--workload", workload]);
-        listed["snapshots"].as_array().or(listed.as_array()).unwrap().len()
+        listed["snapshots"]
+            .as_array()
+            .or(listed.as_array())
+            .unwrap()
+            .len()
     }
 
     /// A file that takes its time to be saved.
@@ -95,18 +102,17 @@ fn outcome(run: &Value) -> &str {
 fn everything_in_the_plan_is_run_and_is_evidence() {
     let lab = Lab::with_plan(PLAN);
     let server = lab.serve();
-    for what in [
-        &["host/web"][..],
-        &["verify", "host/web"],
-        &["drill", "host/web"],
-    ] {
+    for what in [&["host/web"][..], &["verify", "host/web"], &["drill", "host/web"]] {
         let run = lab.json(&[&["run"], what].concat());
         assert_eq!(outcome(&run), "good", "{run:#}");
     }
     let refused = lab.fails(&["run", "backup", "host/other"]);
     assert!(refused.contains("not in the plan"), "{refused}");
     let refused = lab.fails(&["run", "forget", "main"]);
-    assert!(refused.contains("not in the plan"), "the repository says no time for it: {refused}");
+    assert!(
+        refused.contains("not in the plan"),
+        "the repository says no time for it: {refused}"
+    );
 
     // The plan is followed while the server runs; an error in it changes nothing.
     lab.set_plan("[plan]\ntime-zone = 'Nowhere'\n");
@@ -114,8 +120,15 @@ fn everything_in_the_plan_is_run_and_is_evidence() {
     lab.set_plan(&PLAN.replace("keep-last = 2", "keep-last = 1"));
     fs::write(lab.path("data/two"), "two").unwrap();
     let run = lab.json(&["run", "host/web"]);
-    assert_eq!(run["figures"]["read"], 3, "what is unchanged is not read: {run:#}");
-    assert!(fs::read_to_string(lab.path("server.log")).unwrap().contains("the plan from before"));
+    assert_eq!(
+        run["figures"]["read"], 3,
+        "what is unchanged is not read: {run:#}"
+    );
+    assert!(
+        fs::read_to_string(lab.path("server.log"))
+            .unwrap()
+            .contains("the plan from before")
+    );
 
     // What was not saved as it is makes a run incomplete, and no recovery point.
     let events = lab.json(&["runs", "show", "1"]);
@@ -128,7 +141,10 @@ fn everything_in_the_plan_is_run_and_is_evidence() {
     assert_eq!(evidence[0]["detail"]["snapshot"], lab.runs(&[])[0]["snapshot"]);
     let drills = lab.json(&["evidence", "list", "--kind", "drill"]);
     assert_eq!(drills[0]["detail"]["verdict"]["verdict"], "met", "{drills:#}");
-    assert_eq!(drills[0]["detail"]["control"]["noticed"], true, "the first of a quarter has a negative control");
+    assert_eq!(
+        drills[0]["detail"]["control"]["noticed"], true,
+        "the first of a quarter has a negative control"
+    );
     assert!(lab.json(&["evidence", "verify"])["broken"].is_null());
     let check = lab.json(&["plan", "check"]);
     assert_eq!(check["measured"], 1, "{check:#}");
@@ -138,7 +154,10 @@ fn everything_in_the_plan_is_run_and_is_evidence() {
 fn what_was_forgotten_is_told_and_what_is_promised_stays() {
     let lab = Lab::with_plan(PLAN);
     let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
-    let text = text.replace("name = 'main'", "name = 'main'\nforget = '2027-01-01'\ncollect = '2027-01-01'");
+    let text = text.replace(
+        "name = 'main'",
+        "name = 'main'\nforget = '2027-01-01'\ncollect = '2027-01-01'",
+    );
     fs::write(lab.path("relight.toml"), text).unwrap();
     let server = lab.serve();
     for number in 0..4 {
@@ -147,12 +166,26 @@ fn what_was_forgotten_is_told_and_what_is_promised_stays() {
     }
     assert_eq!(lab.points("host/web"), 4);
     let forget = lab.json(&["run", "forget", "main"]);
-    assert_eq!((outcome(&forget), &forget["figures"]["snapshots"]), ("good", &2.into()), "{forget:#}");
+    assert_eq!(
+        (outcome(&forget), &forget["figures"]["snapshots"]),
+        ("good", &2.into()),
+        "{forget:#}"
+    );
     assert_eq!(lab.points("host/web"), 2);
     assert_eq!(outcome(&lab.json(&["run", "collect", "main"])), "good");
     let change = lab.json(&["evidence", "list", "--kind", "change"]);
-    let told = change.as_array().unwrap().iter().find(|record| record["detail"]["forgotten"].is_object());
-    assert_eq!(told.unwrap()["detail"]["forgotten"]["host/web"].as_array().unwrap().len(), 2);
+    let told = change
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|record| record["detail"]["forgotten"].is_object());
+    assert_eq!(
+        told.unwrap()["detail"]["forgotten"]["host/web"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     server.stop();
 }
 
@@ -182,7 +215,11 @@ fn no_run_is_lost_or_doubled_when_the_server_is_killed() {
         assert_eq!(lab.points("host/web"), kill + 1, "{before} before; {runs:#?}");
         let made: Vec<&Value> = runs.iter().filter(|run| outcome(run) == "good").collect();
         assert!(made.iter().all(|run| run["snapshot"].is_string()));
-        assert!(runs.iter().all(|run| ["good", "interrupted"].contains(&outcome(run))), "{runs:#?}");
+        assert!(
+            runs.iter()
+                .all(|run| ["good", "interrupted"].contains(&outcome(run))),
+            "{runs:#?}"
+        );
         server.stop();
     }
     assert!(lab.json(&["evidence", "verify"])["broken"].is_null());
@@ -199,7 +236,10 @@ fn runs_are_cancelled_and_retried() {
     let runs = lab.wait("it has ended", |runs| outcome(&runs[0]) != "running");
     // It may have been quicker.
     if outcome(&runs[0]) != "good" {
-        assert_eq!((outcome(&runs[0]), &runs[0]["code"]), ("cancelled", &"RL209".into()));
+        assert_eq!(
+            (outcome(&runs[0]), &runs[0]["code"]),
+            ("cancelled", &"RL209".into())
+        );
         assert_eq!(lab.points("host/web"), 0);
     }
     let refused = lab.fails(&["runs", "cancel", "1"]);
@@ -212,9 +252,15 @@ fn runs_are_cancelled_and_retried() {
     let failed = lab.runs(&["--outcome", "failed"]);
     assert_eq!(failed[0]["code"], "RL204", "{failed:#?}");
     fs::rename(lab.path("gone"), lab.path("data")).unwrap();
-    let runs = lab.wait("it was tried again", |runs| runs.len() >= count + 2 && runs.iter().all(|run| outcome(run) != "running"));
+    let runs = lab.wait("it was tried again", |runs| {
+        runs.len() >= count + 2 && runs.iter().all(|run| outcome(run) != "running")
+    });
     let last = runs.last().unwrap();
-    assert_eq!((outcome(last), last["attempt"].as_u64().unwrap() > 1), ("good", true), "{runs:#?}");
+    assert_eq!(
+        (outcome(last), last["attempt"].as_u64().unwrap() > 1),
+        ("good", true),
+        "{runs:#?}"
+    );
     server.stop();
 }
 
@@ -230,10 +276,16 @@ fn what_runs_when_the_server_is_stopped_is_begun_again() {
     let (code, took) = server.stop();
     assert!(code == 0 && took < Duration::from_secs(20), "{code} {took:?}");
     let runs = lab.runs(&[]);
-    assert_eq!((outcome(&runs[0]), &runs[0]["code"]), ("interrupted", &"RL210".into()), "{runs:#?}");
+    assert_eq!(
+        (outcome(&runs[0]), &runs[0]["code"]),
+        ("interrupted", &"RL210".into()),
+        "{runs:#?}"
+    );
     lab.set_plan(PLAN);
     let server = lab.serve();
-    let runs = lab.wait("it was begun again", |runs| runs.len() == 2 && outcome(&runs[1]) == "good");
+    let runs = lab.wait("it was begun again", |runs| {
+        runs.len() == 2 && outcome(&runs[1]) == "good"
+    });
     assert_eq!(runs[1]["attempt"], 1, "an interruption is no failure: {runs:#?}");
     server.stop();
 }
@@ -252,7 +304,10 @@ fn backups_that_were_made_elsewhere_are_runs_too() {
         !runs.is_empty() || began.elapsed() > Duration::from_secs(50)
     });
     assert_eq!(runs.len(), 1);
-    assert_eq!((outcome(&runs[0]), &runs[0]["job"]), ("good", &"backup host/web".into()));
+    assert_eq!(
+        (outcome(&runs[0]), &runs[0]["job"]),
+        ("good", &"backup host/web".into())
+    );
     let evidence = lab.json(&["evidence", "list", "--kind", "run"]);
     assert_eq!(evidence[0]["detail"]["pushed"], true, "{evidence:#}");
     // What needs a snapshot can work on it.
@@ -272,8 +327,15 @@ fn a_state_that_is_damaged_is_refused_and_left_as_it_is() {
     bad[..100].fill(0x5a);
     fs::write(&path, &bad).unwrap();
     let said = lab.fails(&["serve"]);
-    assert!(said.contains("state.db") && said.contains("relight adopt"), "{said}");
-    assert_eq!(fs::read(&path).unwrap(), bad, "it is not made anew over what may be mended");
+    assert!(
+        said.contains("state.db") && said.contains("relight adopt"),
+        "{said}"
+    );
+    assert_eq!(
+        fs::read(&path).unwrap(),
+        bad,
+        "it is not made anew over what may be mended"
+    );
     fs::write(&path, &good).unwrap();
     lab.serve().stop();
 }
@@ -309,7 +371,9 @@ struct Mounted(std::path::PathBuf);
 impl Mounted {
     fn tmpfs(path: &Path, size: &str) -> Option<Self> {
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]).arg(path);
+        mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"])
+            .arg(path);
         let done = mount.stderr(Stdio::null()).status().ok()?.success();
         done.then(|| Self(path.to_path_buf()))
     }
@@ -317,6 +381,9 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
     }
 }

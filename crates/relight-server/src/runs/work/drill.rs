@@ -26,10 +26,16 @@ const AT_A_TIME: usize = 2;
 fn kind_of(planned: &Planned, entry: &WorkloadEntry) -> Result<&'static dyn Kind, RunFailure> {
     let name = &entry.name.value;
     let method = kinds::method(&planned.plan, entry).ok_or_else(|| {
-        RunFailure::new(Code::Settings, format!("nothing says how {name} is captured: give it or its policy a method"))
+        RunFailure::new(
+            Code::Settings,
+            format!("nothing says how {name} is captured: give it or its policy a method"),
+        )
     })?;
     kinds::of(method).ok_or_else(|| {
-        RunFailure::new(Code::Method, format!("{name}: this version cannot restore what the method {method} captures"))
+        RunFailure::new(
+            Code::Method,
+            format!("{name}: this version cannot restore what the method {method} captures"),
+        )
     })
 }
 
@@ -43,7 +49,14 @@ fn request<'a>(
     now: Timestamp,
 ) -> DrillRequest<'a> {
     let name = policy.repository.value.as_str();
-    DrillRequest::new(task.run.number, Drilled::of(entry, policy), (name, repository), kind, sandboxes, now)
+    DrillRequest::new(
+        task.run.number,
+        Drilled::of(entry, policy),
+        (name, repository),
+        kind,
+        sandboxes,
+        now,
+    )
 }
 
 /// The evidence of a drill.
@@ -66,14 +79,21 @@ fn failure(detail: &DrillDetail) -> Option<RunFailure> {
         return Some(RunFailure {
             code: code.clone(),
             message: detail.message.clone().unwrap_or_default(),
-            ended: if is_cancelled { Ended::Cancelled } else { Ended::Failed },
+            ended: if is_cancelled {
+                Ended::Cancelled
+            } else {
+                Ended::Failed
+            },
             try_again: true,
         });
     }
     match detail.verdict {
         Verdict::Missed { by } => {
             let took = detail.measured.unwrap_or_default();
-            Some(RunFailure::new(Code::Slow, format!("it came back after {took}, {by} later than promised")))
+            Some(RunFailure::new(
+                Code::Slow,
+                format!("it came back after {took}, {by} later than promised"),
+            ))
         }
         _ => None,
     }
@@ -144,7 +164,10 @@ pub(super) fn everything(context: &Context, planned: &Planned, task: &Task) -> R
         match ready {
             Ok((kind, repository)) => repositories.push((entry, policy, kind, repository)),
             Err(failure) => {
-                task.note(&format!("{} cannot be recovered: {}", entry.name.value, failure.message));
+                task.note(&format!(
+                    "{} cannot be recovered: {}",
+                    entry.name.value, failure.message
+                ));
                 impossible.push(entry);
             }
         }
@@ -173,7 +196,11 @@ pub(super) fn everything(context: &Context, planned: &Planned, task: &Task) -> R
         });
         // What did not come back has no time.
         detail.measured = None;
-        detail.verdict = if detail.promised.is_some() { Verdict::NotMeasured } else { Verdict::NotPromised };
+        detail.verdict = if detail.promised.is_some() {
+            Verdict::NotMeasured
+        } else {
+            Verdict::NotPromised
+        };
     }
     let failure = exercise_failure(&detail, task);
     let mut evidence: Vec<NewEvidence> = drilled.iter().map(|detail| record(task, detail)).collect();
@@ -182,7 +209,11 @@ pub(super) fn everything(context: &Context, planned: &Planned, task: &Task) -> R
         kind: evidence::Kind::Drill,
         who: task.run.who.clone(),
         what: "exercise".into(),
-        outcome: if failure.is_none() { Outcome::Done } else { Outcome::Failed },
+        outcome: if failure.is_none() {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        },
         detail: details(&detail),
     });
     Ok(Done {
@@ -199,7 +230,10 @@ pub(super) fn everything(context: &Context, planned: &Planned, task: &Task) -> R
 
 fn exercise_failure(detail: &ExerciseDetail, task: &Task) -> Option<RunFailure> {
     if task.work.is_cancelled() {
-        return Some(RunFailure::new(Code::Cancelled, "cancelled; what was recovered until then is in the evidence"));
+        return Some(RunFailure::new(
+            Code::Cancelled,
+            "cancelled; what was recovered until then is in the evidence",
+        ));
     }
     let failed: Vec<&str> = detail
         .recovered
@@ -214,12 +248,18 @@ fn exercise_failure(detail: &ExerciseDetail, task: &Task) -> Option<RunFailure> 
         return Some(RunFailure::new(Code::NotRecovered, message));
     }
     if detail.recovered.is_empty() {
-        return Some(RunFailure::new(Code::Nothing, "no workload has a stage of the exercise, so that nothing was recovered"));
+        return Some(RunFailure::new(
+            Code::Nothing,
+            "no workload has a stage of the exercise, so that nothing was recovered",
+        ));
     }
     match detail.verdict {
         Verdict::Missed { by } => {
             let took = detail.measured.unwrap_or_default();
-            Some(RunFailure::new(Code::Slow, format!("everything was back after {took}, {by} later than promised")))
+            Some(RunFailure::new(
+                Code::Slow,
+                format!("everything was back after {took}, {by} later than promised"),
+            ))
         }
         _ if !detail.out_of_order.is_empty() => Some(RunFailure::new(
             Code::NotRecovered,

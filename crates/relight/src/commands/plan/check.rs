@@ -153,7 +153,10 @@ fn words(options: &Options, report: &Report, out: &mut String) {
         line(format!("    fix: {fix}"));
     }
     for Problem { at, message } in &report.capture {
-        line(format!("{}: warning {CAPTURE}: {message}", place(&options.config, *at)));
+        line(format!(
+            "{}: warning {CAPTURE}: {message}",
+            place(&options.config, *at)
+        ));
     }
     if let Some(why) = &report.refused {
         line(format!("The server refuses this file: {why}"));

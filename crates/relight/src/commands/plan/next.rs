@@ -125,7 +125,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 /// How long a run is assumed to take.
 fn length(plan: &Plan, facts: &Facts, job: &JobId, rate: Rate, otherwise: TimeSpan) -> TimeSpan {
     let known = job.workload().and_then(|name| facts.workloads.get(name));
-    if let Some(time) = known.and_then(|known| known.backup_time).filter(|_| job.kind() == RunKind::Backup) {
+    if let Some(time) = known
+        .and_then(|known| known.backup_time)
+        .filter(|_| job.kind() == RunKind::Backup)
+    {
         return time;
     }
     let moves = !matches!(job.kind(), RunKind::Forget | RunKind::Collect | RunKind::Exercise);
@@ -135,7 +138,9 @@ fn length(plan: &Plan, facts: &Facts, job: &JobId, rate: Rate, otherwise: TimeSp
         .and_then(|name| plan.workload(name));
     let planned = entry.and_then(|entry| Some(entry.size?.value));
     let size = known.and_then(|known| known.size).filter(|_| moves).or(planned);
-    size.map_or(otherwise, |size| TimeSpan::from_secs(size.0.div_ceil(rate.0.max(1))))
+    size.map_or(otherwise, |size| {
+        TimeSpan::from_secs(size.0.div_ceil(rate.0.max(1)))
+    })
 }
 
 /// What clients are expected to send, by the calendar alone.
