@@ -182,7 +182,16 @@ impl Server {
             ));
         }
         let watching = tokio::spawn(jobs::watch(self.jobs.clone(), self.stop.subscribe()));
-        note(&self.gate, "the server was started");
+        note(&self.gate, Kind::Server, "the server was started");
+        for repository in &self.config.repositories {
+            let key = if repository.key_file.is_some() {
+                "key file"
+            } else {
+                "passphrase"
+            };
+            let what = format!("opened the repository {} with its {key}", repository.name);
+            note(&self.gate, Kind::Key, &what);
+        }
         notify("READY=1");
         let mut stop = self.stop.subscribe();
         let _ = stop.wait_for(|stop| *stop).await;
@@ -226,7 +235,7 @@ impl Server {
         let gate = self.gate.clone();
         let closed = tokio::task::spawn_blocking(move || {
             gate.close();
-            note(&gate, "the server was stopped");
+            note(&gate, Kind::Server, "the server was stopped");
         });
         let _ = closed.await;
         // A repository that cannot be reached must not keep the server from stopping.
@@ -242,11 +251,11 @@ impl Server {
 }
 
 /// Writes down what the server did. That it cannot be written is no reason not to give backups back.
-fn note(gate: &Gate, what: &str) {
+fn note(gate: &Gate, kind: Kind, what: &str) {
     let version = env!("CARGO_PKG_VERSION").into();
     let event = NewEvidence {
         time: jiff::Timestamp::now(),
-        kind: Kind::Server,
+        kind,
         who: None,
         what: what.into(),
         outcome: Outcome::Done,

@@ -7,6 +7,7 @@ mod context;
 mod credentials;
 mod exit;
 mod failure;
+mod noted;
 mod other;
 mod output;
 mod progress;
@@ -52,7 +53,9 @@ fn main() -> std::process::ExitCode {
         .without_time()
         .init();
     cancel::install();
-    let exit = match cli.command.run(&cli.global) {
+    let result = cli.command.run(&cli.global);
+    noted::after(&cli.global, &cli.command, &result);
+    let exit = match result {
         Ok(exit) => exit,
         Err(failure) => {
             output::failure(&cli.global, &failure);

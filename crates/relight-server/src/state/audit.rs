@@ -54,6 +54,7 @@ impl Record {
         let kind = match self.is_denied() {
             _ if self.what.ends_with(LOGIN) => Kind::Login,
             true => Kind::Denial,
+            false if self.what.starts_with("GET ") => Kind::Restore,
             false => Kind::Change,
         };
         let outcome = match self.status {

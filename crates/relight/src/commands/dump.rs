@@ -53,6 +53,13 @@ enum Archive {
     Zip,
 }
 
+impl Options {
+    /// What is read, in words.
+    pub fn told(&self) -> String {
+        format!("read {} of {}", self.path.to_string_lossy(), self.snapshot)
+    }
+}
+
 /// Writes it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;

@@ -41,6 +41,13 @@ pub struct Options {
     plan: Option<PathBuf>,
 }
 
+impl Options {
+    /// Whether anything is changed.
+    pub fn applies(&self) -> bool {
+        self.apply
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]

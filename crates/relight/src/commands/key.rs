@@ -81,6 +81,20 @@ pub struct RotateOptions {
     how: rewrite::Options,
 }
 
+/// What a command leaves in the evidence, if it uses or changes keys.
+pub fn told(command: &Command) -> Option<String> {
+    Some(match command {
+        Command::List | Command::Uses | Command::Client(_) => return None,
+        Command::Add(_) => "added a key that opens the repository".into(),
+        Command::Recovery(_) => "made a recovery key".into(),
+        Command::Test => "tested the key".into(),
+        Command::Remove(options) => format!("removed the key {}", options.id),
+        Command::Rotate(_) => "made a new data key".into(),
+        Command::Rewrite(_) => "sealed everything again under the current data key".into(),
+        Command::Retire(_) => "dropped old data keys".into(),
+    })
+}
+
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {

@@ -19,7 +19,7 @@ use crate::{cancel, output, target};
 #[derive(Debug, Args)]
 pub struct Options {
     /// Short id, `latest`, or WORKLOAD@TIME
-    snapshot: String,
+    pub snapshot: String,
     /// Which image, with or without .img; not needed if the snapshot has one
     archive: Option<String>,
     #[command(flatten)]

@@ -12,7 +12,7 @@ mod evidence;
 mod find;
 mod forget;
 mod init;
-mod key;
+pub mod key;
 mod ls;
 mod map;
 mod mount;

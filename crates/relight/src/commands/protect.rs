@@ -17,7 +17,7 @@ const MOST: usize = 16 << 10;
 pub struct Options {
     /// Short ids, `latest`, or WORKLOAD@TIME
     #[arg(required = true, value_name = "SNAPSHOT")]
-    snapshots: Vec<String>,
+    pub snapshots: Vec<String>,
 }
 
 /// Options of `notes`.

@@ -133,6 +133,19 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
 }
 
 impl Options {
+    /// Whether it is read here, and not by way of a server, which keeps evidence itself.
+    pub fn is_of_repository(&self) -> bool {
+        self.server.server.is_none()
+    }
+
+    /// What is restored and to where, in words.
+    pub fn told(&self) -> String {
+        let paths: Vec<_> = self.paths.iter().map(|path| path.to_string_lossy()).collect();
+        let to = self.to.as_ref().or(self.onto.as_ref());
+        let to = to.map_or_else(String::new, |to| format!(" to {}", to.display()));
+        format!("restored {} {}{to}", self.snapshot, paths.join(" "))
+    }
+
     fn choice(&self) -> Choice {
         Choice {
             conflict: self.conflict.policy(),

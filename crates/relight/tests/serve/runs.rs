@@ -146,6 +146,29 @@ fn everything_in_the_plan_is_run_and_is_evidence() {
         "the first of a quarter has a negative control"
     );
     assert!(lab.json(&["evidence", "verify"])["broken"].is_null());
+
+    // What operators do beside the server is evidence, too.
+    let snapshot = run["snapshot"].as_str().unwrap();
+    lab.ok(&["restore", snapshot, "--to", "restored"]);
+    lab.ok(&["key", "recovery", "--output", "printed"]);
+    let who = |kind: &str| {
+        let records = lab.json(&["evidence", "list", "--kind", kind]);
+        let last = records.as_array().unwrap().last().cloned().unwrap();
+        (
+            last["who"].to_string(),
+            last["what"].as_str().unwrap().to_string(),
+        )
+    };
+    let (by, what) = who("restore");
+    assert!(
+        by.contains("command line") && what.starts_with("restored "),
+        "{by} {what}"
+    );
+    let (by, what) = who("key");
+    assert!(
+        by.contains("command line") && what.contains("recovery key"),
+        "{by} {what}"
+    );
     let check = lab.json(&["plan", "check"]);
     assert_eq!(check["measured"], 1, "{check:#}");
 }
