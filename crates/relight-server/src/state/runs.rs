@@ -117,6 +117,9 @@ pub struct RunFilter {
     pub limit: Option<u32>,
 }
 
+/// All that the scheduler remembers, as it is kept: beside jobs, and of each job.
+pub type Memory = (Head, Vec<(JobId, JobRow)>);
+
 /// What an operator asks of the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -291,7 +294,7 @@ impl State {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn remembered(&self) -> Result<Option<(Head, Vec<(JobId, JobRow)>)>> {
+    pub fn remembered(&self) -> Result<Option<Memory>> {
         let unreadable = |what: &str, error: &dyn std::fmt::Display| {
             ServerError::Refused(format!(
                 "what the scheduler remembers of {what} cannot be read: {error}"
