@@ -1,7 +1,10 @@
 //! Disk images: files and block devices, in chunks of 4 MiB by position. Holes are not read, and a file that has not
 //! changed since the previous snapshot is not read either.
 
+mod boot;
+pub mod disk;
 mod kind;
+mod rehearse;
 mod state;
 
 use std::fs::{File, OpenOptions};

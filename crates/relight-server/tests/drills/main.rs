@@ -4,4 +4,5 @@
 mod exercises;
 mod failures;
 mod files;
+mod images;
 mod lab;

@@ -27,6 +27,7 @@ pub use drill::{DrillReport, drill};
 pub use kind::{Files, problems, tree_sources};
 pub use padding::is_padded_list;
 pub use ranges::payload_ranges;
+pub(crate) use rehearse::spoil_byte;
 pub use restore::{TreeArchive, restore};
 pub use trees::{Tree, is_kept_index, trees};
 

@@ -12,6 +12,7 @@ use super::back_up;
 use crate::error::{Result, WorkloadError};
 use crate::files::name_for;
 use crate::kind::{Captured, Kind, Subject, Work};
+use crate::rehearse::Rehearse;
 
 /// Disk images.
 #[derive(Debug, Default)]
@@ -98,5 +99,9 @@ impl Kind for Images {
             captured.attributes.extend(saved.attributes);
         }
         Ok(captured)
+    }
+
+    fn rehearse(&self) -> Option<&dyn Rehearse> {
+        Some(self)
     }
 }

@@ -109,3 +109,27 @@ pub fn find_program(program: &str, package: &'static str) -> Result<std::path::P
         package,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_missing_is_named_with_its_package() {
+        assert!(find_program("sh", "dash").is_ok());
+        let error = find_program("no-such-program", "no-such-package").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("install the Debian package no-such-package"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_the_end_of_an_output_is_shown_and_nothing_that_moves_the_cursor() {
+        assert_eq!(shown(b"one\r\n\n  two\x1b[2J\n"), "one / two[2J");
+        let long = shown(&[b'x'; 9999]);
+        assert_eq!((long.chars().count(), long.starts_with('…')), (SHOWN + 1, true));
+    }
+}

@@ -268,6 +268,8 @@ impl Running {
             self.read_to_the_end();
             return Ok(());
         }
+        // What `unshare` says about its end is not of the program.
+        let said = self.output();
         match self.first {
             // The kernel ends all processes of the namespace with its first, before that one can be waited for.
             Some(first) => {
@@ -284,6 +286,10 @@ impl Running {
         })?;
         self.ended = Some(status);
         self.read_to_the_end();
+        *self
+            .output
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = said;
         Ok(())
     }
 
