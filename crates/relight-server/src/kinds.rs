@@ -2,8 +2,10 @@
 
 use relight_model::plan::{Method, Plan, WorkloadEntry};
 use relight_postgres::kind::Clusters;
+use relight_repo::snapshot::{ArchiveKind, Snapshot};
+use relight_workloads::files::{self, Files};
+use relight_workloads::image::Images;
 use relight_workloads::kind::{Kind, Subject};
-use relight_workloads::{files::Files, image::Images};
 
 /// The registry.
 static KINDS: &[&dyn Kind] = &[&Files, &Images, &Clusters];
@@ -11,6 +13,28 @@ static KINDS: &[&dyn Kind] = &[&Files, &Images, &Clusters];
 /// The kind that captures by this method, if there is one.
 pub fn of(method: Method) -> Option<&'static dyn Kind> {
     KINDS.iter().copied().find(|kind| kind.method() == method)
+}
+
+/// The kind that brings back what is in a snapshot, whoever made it: clients that push their backups tell no method.
+pub fn of_snapshot(snapshot: &Snapshot) -> Option<&'static dyn Kind> {
+    if snapshot
+        .attributes
+        .keys()
+        .any(|name| name.starts_with("postgres."))
+    {
+        return of(Method::BaseBackup);
+    }
+    let has_images = || {
+        snapshot
+            .archives
+            .iter()
+            .any(|archive| archive.kind == ArchiveKind::Image)
+    };
+    match files::trees(snapshot).is_empty() {
+        false => of(Method::Files),
+        true if has_images() => of(Method::Image),
+        true => None,
+    }
 }
 
 /// The method by which a workload is captured: its own, or its policy's.
@@ -55,6 +79,11 @@ pub fn problems(plan: &Plan) -> Vec<(relight_model::plan::Position, String)> {
         if let Err(error) = kind.check(&Subject::of(entry)) {
             let at = entry.source.as_ref().map_or(entry.name.at, |source| source.at);
             problems.push((at, error.to_string()));
+        }
+        if let (Some(probe), Some(rehearse)) = (&entry.probe, kind.rehearse())
+            && let Err(error) = rehearse.check_probe(&Subject::of(entry))
+        {
+            problems.push((probe.at, error.to_string()));
         }
     }
     problems

@@ -27,5 +27,6 @@ mod tls;
 
 pub use error::{Result, ServerError};
 pub use own::{Adopted, adopt};
+pub use repositories::open_repository;
 pub use run::{Listening, serve};
 pub use server::{Server, Stopper};

@@ -51,6 +51,18 @@ pub(crate) fn datastore(config: &RepositoryConfig, server: &ServerConfig) -> Res
     datastore.map_err(|error| failed(error.to_string()))
 }
 
+/// Opens one for a command of the operator, with the key that the configuration names.
+///
+/// # Errors
+/// It is not there, or its key does not open it.
+pub fn open_repository(config: &RepositoryConfig, server: &ServerConfig) -> Result<Arc<Repository>> {
+    let opened = storage(&config.location).and_then(|storage| open(storage, config, &server.cache));
+    opened.map(Arc::new).map_err(|why| ServerError::Repository {
+        name: config.name.clone(),
+        why,
+    })
+}
+
 fn open(storage: Arc<dyn Storage>, config: &RepositoryConfig, cache: &Path) -> Result<Repository, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     if !keyring::is_repository(&*storage).map_err(|error| words(&error))? {

@@ -132,7 +132,8 @@ impl Global {
         Ok(OpenOptions::new(&self.cache()?))
     }
 
-    fn cache(&self) -> Result<PathBuf> {
+    /// Folder for caches.
+    pub fn cache(&self) -> Result<PathBuf> {
         if let Some(directory) = &self.cache_dir {
             return Ok(directory.clone());
         }

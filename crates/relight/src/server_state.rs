@@ -24,6 +24,11 @@ impl ConfigOptions {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
     }
 
+    /// Whether one was named.
+    pub fn is_named(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Reads it.
     pub fn load(&self) -> Result<Config> {
         let path = self.path();

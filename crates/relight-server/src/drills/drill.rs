@@ -53,7 +53,7 @@ impl Drilled {
 /// A drill that is asked for.
 #[derive(Clone)]
 pub struct DrillRequest<'a> {
-    /// Number of its run.
+    /// Number of its run; 0 for one that a person does beside the plan.
     pub run: u64,
     /// What is drilled.
     pub drilled: Drilled,
@@ -113,7 +113,12 @@ impl<'a> DrillRequest<'a> {
 /// Does a drill. It never fails itself: what went wrong is in what it gives, and everything that was made for it is gone then
 /// (or `torn_down` says that it is not).
 pub fn drill(request: &DrillRequest<'_>, work: &Work) -> DrillDetail {
-    numbered(request, work, &request.run.to_string()).0
+    let name = match request.run {
+        // Several people may.
+        0 => format!("by-hand-{}", std::process::id()),
+        run => run.to_string(),
+    };
+    numbered(request, work, &name).0
 }
 
 /// As [`drill`], in a sandbox of this name; and after how long it was seen to work, or given up.

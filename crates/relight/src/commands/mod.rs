@@ -7,6 +7,7 @@ mod backup;
 mod collect;
 mod copy;
 mod diff;
+mod drill;
 mod dump;
 mod evidence;
 mod find;
@@ -88,6 +89,8 @@ pub enum Command {
     Mount(mount::Options),
     /// Show a disk image as a read-only file or network block device
     Map(map::Options),
+    /// Test a recovery: restore into a sandbox, start, probe, measure, throw away
+    Drill(drill::Options),
     /// Check the plan, show what it promises, and foresee what it would do
     #[command(subcommand)]
     Plan(plan::Command),
@@ -156,6 +159,7 @@ impl Command {
             Self::Key(command) => key::run(global, command),
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
+            Self::Drill(options) => drill::run(global, options),
             Self::Plan(command) => plan::run(global, command),
             Self::Postgres(command) => postgres::run(global, command),
             Self::WalPush(options) => wal::push(global, options),

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod browse;
+mod drill;
 mod dump;
 mod engine;
 mod forget;
