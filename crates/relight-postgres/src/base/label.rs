@@ -18,6 +18,8 @@ pub struct Label {
     pub timeline: u32,
     /// Whether the backup was taken from a standby.
     pub from_standby: bool,
+    /// Of an incremental backup: where the earlier one began.
+    pub since: Option<Lsn>,
 }
 
 impl Label {
@@ -38,6 +40,7 @@ impl Label {
             start,
             timeline,
             from_standby: value("BACKUP FROM") == Some("standby"),
+            since: value("INCREMENTAL FROM LSN").and_then(|value| value.trim().parse().ok()),
         })
     }
 }

@@ -7,6 +7,7 @@ pub mod files;
 mod inventory;
 pub mod label;
 pub mod pages;
+mod previous;
 mod receive;
 mod rows;
 mod server;
@@ -33,6 +34,7 @@ pub use writer::{BadPage, CONTENT, LIST};
 use crate::connect::Settings;
 use crate::error::{PostgresError, Result};
 use files::FileList;
+use previous::Previous;
 
 /// Name of the archive with the server's own list of files and their checksums.
 pub const MANIFEST: &str = "backup_manifest";
@@ -102,7 +104,7 @@ pub fn back_up(
     work: &Work,
 ) -> Result<Captured> {
     let (server, mut facts) = server::visit(settings, work)?;
-    let previous = previous(session, workload)?;
+    let previous = newest(session, workload)?;
     if let Some((_, about)) = &previous
         && about.system != facts.system
     {
@@ -113,9 +115,13 @@ pub fn back_up(
             facts.system
         )));
     }
+    let previous = match previous {
+        Some((snapshot, about)) if !options.full => Some(Previous::load(session, &snapshot, about)?),
+        _ => None,
+    };
     let before = rows::Activity::look(&server, &mut facts);
     let taken = match options.route {
-        Route::Stream => stream::take(&server, session, &mut facts, options, work)?,
+        Route::Stream => stream::take(&server, session, &mut facts, previous.as_ref(), options, work)?,
         Route::Files => {
             return Err(PostgresError::Refused(
                 "reading the files on the server's host is not possible yet: use the replication protocol"
@@ -127,7 +133,7 @@ pub fn back_up(
 }
 
 /// The newest base backup of a workload.
-fn previous(session: &Session, workload: &Workload) -> Result<Option<(Snapshot, About)>> {
+fn newest(session: &Session, workload: &Workload) -> Result<Option<(Snapshot, About)>> {
     let (snapshots, _) = session.repository().snapshots()?;
     let bases = snapshots
         .into_iter()

@@ -1,32 +1,46 @@
 //! What a server sends of a base backup, put into the archives.
 
 use super::files::{Entry, EntryKind};
+use super::previous::Previous;
 use super::tar::{HeaderKind, Part, TarReader};
 use super::writer::ContentWriter;
 use super::{control, label};
 use crate::error::{PostgresError, Result};
 
 /// Files that are looked into on the way.
-const KEPT: [&str; 2] = [control::PATH, label::PATH];
+const KEPT: [&str; 1] = [control::PATH];
 /// None of them is longer.
 const KEPT_MOST: usize = 64 << 10;
 
 /// Takes the tar streams of a base backup.
-pub(super) struct Receiver {
-    pub writer: ContentWriter,
+pub(super) struct Receiver<'p> {
+    pub writer: ContentWriter<'p>,
     tar: TarReader,
     /// `pg_tblspc/OID/` while a tablespace comes.
     prefix: String,
     file: File,
     /// Contents of the files that are looked into.
     kept: Vec<(&'static str, Vec<u8>)>,
+    /// What incremental files are put together with, and the bytes of a block.
+    previous: Option<(&'p Previous, u32)>,
 }
+
+/// What the server puts before the name of a file of which it sends only what changed.
+const INCREMENTAL: &str = "INCREMENTAL.";
+/// Lines of a label that would keep a server from starting: what it lies beside is no incremental backup any more.
+const INCREMENTAL_FROM: &str = "INCREMENTAL FROM";
 
 /// The file that is being received.
 enum File {
     None,
     Written,
+    /// Written, and looked into.
     Kept,
+    /// Looked into, and written when it is complete.
+    Label {
+        mode: u32,
+        modified: i64,
+    },
     Dropped,
 }
 
@@ -39,15 +53,16 @@ impl From<String> for Failure {
     }
 }
 
-impl Receiver {
+impl<'p> Receiver<'p> {
     /// Nothing has come yet.
-    pub fn new(writer: ContentWriter) -> Self {
+    pub fn new(writer: ContentWriter<'p>, previous: Option<(&'p Previous, u32)>) -> Self {
         Self {
             writer,
             tar: TarReader::default(),
             prefix: String::new(),
             file: File::None,
             kept: Vec::new(),
+            previous,
         }
     }
 
@@ -78,8 +93,9 @@ impl Receiver {
             prefix,
             file,
             kept,
+            previous,
         } = self;
-        let mut take = |part: Part<'_>| take(writer, prefix, file, kept, part).map_err(Failure);
+        let mut take = |part: Part<'_>| take(writer, prefix, file, kept, *previous, part).map_err(Failure);
         tar.push(bytes, &mut take).map_err(|Failure(error)| error)
     }
 
@@ -101,11 +117,12 @@ fn directory(path: String, mode: u32, modified: i64) -> Entry {
     }
 }
 
-fn take(
-    writer: &mut ContentWriter,
+fn take<'p>(
+    writer: &mut ContentWriter<'p>,
     prefix: &str,
     file: &mut File,
     kept: &mut Vec<(&'static str, Vec<u8>)>,
+    previous: Option<(&'p Previous, u32)>,
     part: Part<'_>,
 ) -> Result<()> {
     match part {
@@ -124,7 +141,28 @@ fn take(
                     modified: header.modified,
                 }),
                 HeaderKind::File if path == label::MAP => *file = File::Dropped,
+                HeaderKind::File if path == label::PATH => {
+                    kept.push((label::PATH, Vec::new()));
+                    *file = File::Label {
+                        mode: header.mode,
+                        modified: header.modified,
+                    };
+                }
                 HeaderKind::File => {
+                    let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+                    if let (Some(name), Some((previous, block))) = (name.strip_prefix(INCREMENTAL), previous)
+                    {
+                        let whole = format!("{folder}/{name}");
+                        writer.begin_changed(
+                            &whole,
+                            header.size,
+                            (header.mode, header.modified),
+                            previous,
+                            block,
+                        )?;
+                        *file = File::Written;
+                        return Ok(());
+                    }
                     writer.begin(&path, header.size, header.mode, header.modified);
                     *file = File::Written;
                     if let Some(known) = KEPT.into_iter().find(|known| *known == path) {
@@ -138,19 +176,39 @@ fn take(
         Part::Data(bytes) => match file {
             File::Written => writer.data(bytes),
             File::Kept => {
-                if let Some((path, content)) = kept.last_mut() {
-                    if content.len() + bytes.len() > KEPT_MOST {
-                        return Err(PostgresError::damaged(*path, "it is too long"));
-                    }
-                    content.extend_from_slice(bytes);
-                }
+                keep(kept, bytes)?;
                 writer.data(bytes)
             }
+            File::Label { .. } => keep(kept, bytes),
             File::None | File::Dropped => Ok(()),
         },
         Part::End => match std::mem::replace(file, File::None) {
             File::Written | File::Kept => writer.end(),
+            File::Label { mode, modified } => {
+                let (_, content) = kept
+                    .last()
+                    .ok_or_else(|| PostgresError::damaged(label::PATH, "it is missing"))?;
+                let text = String::from_utf8_lossy(content);
+                let text: String = text
+                    .lines()
+                    .filter(|line| !line.starts_with(INCREMENTAL_FROM))
+                    .flat_map(|line| [line, "\n"])
+                    .collect();
+                writer.begin(label::PATH, text.len() as u64, mode, modified);
+                writer.data(text.as_bytes())?;
+                writer.end()
+            }
             File::None | File::Dropped => Ok(()),
         },
     }
+}
+
+fn keep(kept: &mut [(&'static str, Vec<u8>)], bytes: &[u8]) -> Result<()> {
+    if let Some((path, content)) = kept.last_mut() {
+        if content.len() + bytes.len() > KEPT_MOST {
+            return Err(PostgresError::damaged(*path, "it is too long"));
+        }
+        content.extend_from_slice(bytes);
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use super::attributes::About;
 use super::control::{self, Control};
 use super::files::Tablespace;
 use super::label::{self, Label};
+use super::previous::Previous;
 use super::receive::Receiver;
 use super::server::{self, ServerFacts};
 use super::writer::{ContentWriter, PageRules};
@@ -21,23 +22,31 @@ use crate::protocol::{Connection, Event, Mode, ResultSet};
 /// Most bytes of the server's own list of files.
 const MANIFEST_MOST: usize = 1 << 30;
 
-/// Takes it. `server` reaches only the one server that `facts` are about.
+/// Takes it. `server` reaches only the one server that `facts` are about. What did not change since `previous` is not sent if
+/// the server can tell.
 pub(super) fn take(
     server: &Settings,
     session: &Session,
     facts: &mut ServerFacts,
+    previous: Option<&Previous>,
     options: &Options,
     work: &Work,
 ) -> Result<Taken> {
     let mut remarks = Vec::new();
-    let mut connection = Connection::open(server, Mode::Replication)?;
-    connection.set_cancelled(work.cancelled.clone());
-    hold_log(&mut connection, &mut remarks)?;
     let start_time = server::clock(&mut facts.connection)?;
-    work.note("waiting for the server's checkpoint");
-    connection.send_query(&command(facts.major, options))?;
-
-    let begin = result(&mut connection)?;
+    let mut since = previous.filter(|previous| can_be_incremental(facts, previous, &mut remarks));
+    let (mut connection, begin) = loop {
+        match begin(server, facts.major, since, options, &mut remarks, work) {
+            Ok(begun) => break begun,
+            Err(error @ PostgresError::Server { .. }) if since.is_some() => {
+                remarks.push(format!(
+                    "everything is sent, because the server cannot tell what changed: {error}"
+                ));
+                since = None;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let (start, start_timeline) = position(&connection, &begin)?;
     let rows = result(&mut connection)?;
     let tablespaces = tablespaces(&rows)?;
@@ -54,9 +63,10 @@ pub(super) fn take(
         start,
     };
     let rules = facts.checksums.then_some(rules);
-    let writer = ContentWriter::new(session, CHUNK, tablespaces.clone(), rules)?;
+    let chunk = previous.map_or(CHUNK, |previous| previous.chunk);
+    let writer = ContentWriter::new(session, chunk, tablespaces, rules)?;
     let mut sent = Sent {
-        receiver: Receiver::new(writer),
+        receiver: Receiver::new(writer, since.map(|since| (since, facts.block_size))),
         manifest: None,
         read: 0,
     };
@@ -83,6 +93,14 @@ pub(super) fn take(
             control.system
         )));
     }
+    if let Some(since) = since
+        && label.since != Some(since.about.start_lsn)
+    {
+        return Err(PostgresError::damaged(
+            "what the server sent",
+            "it is what changed since another backup than the one that was named",
+        ));
+    }
     let (content, list, bad) = sent.receiver.writer.finish()?;
     let about = About {
         system: control.system,
@@ -100,7 +118,7 @@ pub(super) fn take(
         checksums: control.checksums,
         route: Route::Stream,
         from_standby: label.from_standby,
-        incremental: false,
+        incremental: since.is_some(),
     };
     Ok(Taken {
         content,
@@ -111,6 +129,75 @@ pub(super) fn take(
         remarks,
         read: sent.read,
     })
+}
+
+/// Whether a backup may be put together with an earlier one; else why not.
+fn can_be_incremental(facts: &mut ServerFacts, previous: &Previous, remarks: &mut Vec<String>) -> bool {
+    if facts.major < 17 {
+        return false;
+    }
+    let summarizes = facts
+        .connection
+        .value("SELECT current_setting('summarize_wal')")
+        .is_ok_and(|value| value == "on");
+    let why = if !summarizes {
+        "summarize_wal is off"
+    } else if previous.about.major() != facts.major {
+        "the earlier backup is one of another version"
+    } else if previous.about.checksums != facts.checksums {
+        "checksums were turned on or off since the earlier backup"
+    } else if previous.about.block_size != facts.block_size {
+        "blocks had another size in the earlier backup"
+    } else {
+        return true;
+    };
+    remarks.push(format!("everything is sent, because {why}"));
+    false
+}
+
+/// Has the backup begin. Gives the connection and where in the log that is.
+fn begin(
+    server: &Settings,
+    major: u32,
+    since: Option<&Previous>,
+    options: &Options,
+    remarks: &mut Vec<String>,
+    work: &Work,
+) -> Result<(Connection, ResultSet)> {
+    let mut connection = Connection::open(server, Mode::Replication)?;
+    connection.set_cancelled(work.cancelled.clone());
+    hold_log(&mut connection, remarks)?;
+    let manifest = match since {
+        Some(since) => since.manifest()?,
+        None => None,
+    };
+    if let Some(manifest) = &manifest {
+        upload(&mut connection, manifest)?;
+    } else if since.is_some() {
+        return Err(PostgresError::damaged(
+            "the earlier backup",
+            "it does not hold the server's list of its files; take one with --full",
+        ));
+    }
+    work.note("waiting for the server's checkpoint");
+    connection.send_query(&command(major, options, since.is_some()))?;
+    let begin = result(&mut connection)?;
+    Ok((connection, begin))
+}
+
+/// Gives the server its list of the files of an earlier backup.
+fn upload(connection: &mut Connection, manifest: &[u8]) -> Result<()> {
+    connection.send_query("UPLOAD_MANIFEST")?;
+    match connection.event()? {
+        Event::CopyIn => {}
+        Event::Error(message) => return Err(refuse(connection, message)),
+        _ => return Err(connection.protocol("it does not take the list of an earlier backup".into())),
+    }
+    for part in manifest.chunks(1 << 20) {
+        connection.put_copy_data(part)?;
+    }
+    connection.put_copy_done()?;
+    connection.gather(&mut Vec::new())
 }
 
 /// Keeps the server from removing the log that the backup needs before it is sent. The slot goes with the connection.
@@ -135,15 +222,16 @@ fn hold_log(connection: &mut Connection, remarks: &mut Vec<String>) -> Result<()
     }
 }
 
-fn command(major: u32, options: &Options) -> String {
+fn command(major: u32, options: &Options, incremental: bool) -> String {
     // The protocol counts in KiB, from 32 to 1 GiB.
     let rate = options.rate.map(|rate| (rate / 1024).clamp(32, 1 << 20));
     if major >= 15 {
         let rate = rate.map_or(String::new(), |rate| format!(", MAX_RATE {rate}"));
         let checkpoint = if options.fast { "fast" } else { "spread" };
+        let incremental = if incremental { ", INCREMENTAL" } else { "" };
         format!(
             "BASE_BACKUP (LABEL 'relight', PROGRESS, CHECKPOINT '{checkpoint}', WAL, WAIT true, TABLESPACE_MAP, \
-             VERIFY_CHECKSUMS false, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'{rate})"
+             VERIFY_CHECKSUMS false, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'{rate}{incremental})"
         )
     } else {
         let rate = rate.map_or(String::new(), |rate| format!(" MAX_RATE {rate}"));
@@ -213,8 +301,8 @@ fn tablespaces(rows: &ResultSet) -> Result<Vec<Tablespace>> {
 }
 
 /// What has been sent so far.
-struct Sent {
-    receiver: Receiver,
+struct Sent<'p> {
+    receiver: Receiver<'p>,
     manifest: Option<Vec<u8>>,
     read: u64,
 }
@@ -226,7 +314,7 @@ enum Carries {
     Manifest,
 }
 
-impl Sent {
+impl Sent<'_> {
     /// Servers from 15 on send all in one stream, in which each message says what it is.
     fn receive_one(&mut self, connection: &mut Connection, work: &Work) -> Result<()> {
         let mut carries = Carries::Nothing;

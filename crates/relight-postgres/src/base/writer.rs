@@ -9,6 +9,7 @@ use relight_repo::snapshot::{Archive, ArchiveKind};
 
 use super::files::{Entry, EntryKind, FileList, Tablespace};
 use super::pages::{self, Verdict};
+use super::previous::{Composer, Previous};
 use crate::error::{PostgresError, Result};
 use crate::lsn::Lsn;
 
@@ -40,22 +41,22 @@ pub struct PageRules {
 }
 
 /// Writes the content archive.
-pub struct ContentWriter {
+pub struct ContentWriter<'p> {
     writer: ArchiveWriter,
     list: FileList,
     rules: Option<PageRules>,
-    current: Option<Current>,
+    current: Option<Current<'p>>,
     bad: Vec<BadPage>,
 }
 
 /// The file that is being taken.
-struct Current {
+struct Current<'p> {
     path: String,
     left: u64,
-    how: How,
+    how: How<'p>,
 }
 
-enum How {
+enum How<'p> {
     /// By position: what of the current chunk has come.
     Chunks {
         chunk: Vec<u8>,
@@ -64,9 +65,11 @@ enum How {
     },
     /// By content.
     Log,
+    /// Put together from what changed and an earlier backup.
+    Composed(Box<Composer<'p>>, u32),
 }
 
-impl ContentWriter {
+impl<'p> ContentWriter<'p> {
     /// With nothing in it yet.
     pub fn new(
         session: &Session,
@@ -116,6 +119,40 @@ impl ContentWriter {
         });
     }
 
+    /// A file begins of which only what changed since `previous` comes, in `size` bytes.
+    pub fn begin_changed(
+        &mut self,
+        path: &str,
+        size: u64,
+        (mode, modified): (u32, i64),
+        previous: &'p Previous,
+        block: u32,
+    ) -> Result<()> {
+        let Some(file) = previous.file(path)? else {
+            return Err(PostgresError::damaged(
+                path,
+                "the server sent only what changed, but the earlier backup does not have the file",
+            ));
+        };
+        let name = path.rsplit('/').next().unwrap_or_default();
+        self.list.entries.push(Entry {
+            path: path.to_string(),
+            kind: EntryKind::File {
+                size: 0,
+                offset: self.writer.position(),
+            },
+            mode,
+            modified,
+        });
+        let composer = Composer::new(path, file, block, self.list.chunk);
+        self.current = Some(Current {
+            path: path.to_string(),
+            left: size,
+            how: How::Composed(Box::new(composer), pages::segment_of(name).unwrap_or(0)),
+        });
+        Ok(())
+    }
+
     /// More of the file.
     pub fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
         let most = self.list.chunk as usize;
@@ -131,6 +168,16 @@ impl ContentWriter {
             .ok_or_else(|| PostgresError::damaged(&current.path, "more came of it than its size says"))?;
         match &mut current.how {
             How::Log => self.writer.write(bytes)?,
+            How::Composed(composer, segment) => {
+                let (rules, bad, path) = (self.rules, &mut self.bad, &current.path);
+                let mut see = |number: u32, block: &[u8]| {
+                    if let Some(rules) = rules {
+                        let at = u64::from(number) * rules.block as u64;
+                        look(path, block, at, *segment, rules, bad);
+                    }
+                };
+                composer.data(&mut self.writer, bytes, &mut see)?;
+            }
             How::Chunks { chunk, pages, at } => {
                 while !bytes.is_empty() {
                     if chunk.capacity() == 0 {
@@ -160,6 +207,20 @@ impl ContentWriter {
                 current.path,
                 format!("{} bytes less came of it than its size says", current.left),
             )),
+            Some(Current {
+                how: How::Composed(composer, _),
+                ..
+            }) => {
+                let whole = composer.finish(&mut self.writer)?;
+                if let Some(Entry {
+                    kind: EntryKind::File { size, .. },
+                    ..
+                }) = self.list.entries.last_mut()
+                {
+                    *size = whole;
+                }
+                Ok(())
+            }
             Some(_) => Ok(self.writer.cut()?),
             None => Ok(()),
         }

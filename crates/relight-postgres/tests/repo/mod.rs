@@ -87,3 +87,25 @@ impl Repo {
         bytes
     }
 }
+
+impl Repo {
+    /// The content of a file of a base backup.
+    pub fn file(
+        &self,
+        snapshot: &Snapshot,
+        list: &relight_postgres::base::files::FileList,
+        path: &str,
+    ) -> Vec<u8> {
+        use relight_postgres::base::files::EntryKind;
+        let entry = list.entries.iter().find(|entry| entry.path == path).unwrap();
+        let EntryKind::File { size, offset } = entry.kind else {
+            panic!("{path} is no file")
+        };
+        let root = snapshot.archive(relight_postgres::base::CONTENT).unwrap().root;
+        let mut bytes = vec![0; size as usize];
+        relight_repo::read::ArchiveReader::new(self.reader(), root)
+            .read_exact_at(&mut bytes, offset)
+            .unwrap();
+        bytes
+    }
+}
