@@ -5,6 +5,7 @@ pub mod base;
 pub mod connect;
 mod drill;
 pub mod error;
+pub mod extract;
 pub mod kind;
 pub mod launch;
 pub mod lsn;

@@ -196,6 +196,41 @@ fn from_attaching_to_a_moment_between_two_backups() {
     assert_eq!(restored.sql("SELECT count(*) FROM t"), "0");
     drop(restored);
 
+    // One table out of it.
+    let folder = lab::folder();
+    let file = folder.path().join("t.sql").display().to_string();
+    let sandbox = folder.path().display().to_string();
+    let dump = [
+        "postgres",
+        "dump",
+        "main",
+        "--sandbox",
+        &sandbox,
+        "--bin",
+        &bin,
+        "--output",
+        &file,
+    ];
+    site.good(
+        &[
+            &dump[..],
+            &["-d", "postgres", "-t", "public.t", "--plain", "--to-time", &time],
+        ]
+        .concat(),
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("CREATE TABLE public.t") && text.contains("\n100\n"),
+        "{text}"
+    );
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing else is left"
+    );
+    let words = site.bad(1, &[&dump[..], &["--globals"]].concat());
+    assert!(words.contains("exists"), "{words}");
+
     // What cannot be reached is refused with what can, and nothing is made.
     let folder = lab::folder();
     let data = folder.path().join("data").display().to_string();

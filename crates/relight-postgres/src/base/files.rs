@@ -45,6 +45,9 @@ pub struct Entry {
     pub mode: u32,
     /// Time of its last change, seconds since 1970.
     pub modified: i64,
+    /// Of a file that was read on its host: by what the next backup sees that it did not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
 }
 
 /// What an entry is.

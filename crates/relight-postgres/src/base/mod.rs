@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod control;
+mod direct;
 pub mod files;
 mod inventory;
 pub mod label;
@@ -10,6 +11,7 @@ pub mod pages;
 mod previous;
 mod receive;
 mod rows;
+mod scan;
 mod server;
 mod stream;
 pub mod tar;
@@ -122,12 +124,7 @@ pub fn back_up(
     let before = rows::Activity::look(&server, &mut facts);
     let taken = match options.route {
         Route::Stream => stream::take(&server, session, &mut facts, previous.as_ref(), options, work)?,
-        Route::Files => {
-            return Err(PostgresError::Refused(
-                "reading the files on the server's host is not possible yet: use the replication protocol"
-                    .into(),
-            ));
-        }
+        Route::Files => direct::take(&server, session, &mut facts, previous.as_ref(), options, work)?,
     };
     publishable(session, taken, facts, &server, &before, work)
 }

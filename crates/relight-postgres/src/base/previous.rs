@@ -25,6 +25,8 @@ pub(super) struct Previous {
     root: Root,
     manifest: Option<Root>,
     files: HashMap<String, (u64, u64)>,
+    /// What files are known by that were read on their host.
+    stamps: HashMap<String, String>,
 }
 
 /// A file of it, read from front to back.
@@ -42,6 +44,11 @@ impl Previous {
     pub fn load(session: &Session, snapshot: &Snapshot, about: About) -> Result<Self> {
         let reader = Arc::new(ChunkReader::new(session.repository().clone())?);
         let list = load_list(&reader, snapshot)?;
+        let stamps = list
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.path.clone(), entry.stamp.clone()?)));
+        let stamps = stamps.collect();
         let files = list.entries.into_iter().filter_map(|entry| match entry.kind {
             EntryKind::File { size, offset } => Some((entry.path, (offset, size))),
             _ => None,
@@ -50,10 +57,16 @@ impl Previous {
             about,
             chunk: list.chunk,
             files: files.collect(),
+            stamps,
             root: snapshot.archive(CONTENT)?.root,
             manifest: snapshot.archive(MANIFEST).ok().map(|archive| archive.root),
             reader,
         })
+    }
+
+    /// Whether it holds the server's own list of files.
+    pub fn has_manifest(&self) -> bool {
+        self.manifest.is_some()
     }
 
     /// The server's own list of files.
@@ -64,6 +77,12 @@ impl Previous {
         let mut bytes = vec![0; root.size as usize];
         ArchiveReader::new(self.reader.clone(), root).read_exact_at(&mut bytes, 0)?;
         Ok(Some(bytes))
+    }
+
+    /// Whether a file looks as it did.
+    pub fn is_same(&self, path: &str, size: u64, stamp: &str) -> bool {
+        self.stamps.get(path).is_some_and(|then| then == stamp)
+            && self.files.get(path).is_some_and(|(_, then)| *then == size)
     }
 
     /// A file; none if it was not there.

@@ -7,6 +7,8 @@ use super::writer::ContentWriter;
 use super::{control, label};
 use crate::error::{PostgresError, Result};
 
+/// Files that a restore makes by itself; those of a standby would make it one too.
+const DROPPED: [&str; 3] = [label::MAP, "standby.signal", "recovery.signal"];
 /// Files that are looked into on the way.
 const KEPT: [&str; 1] = [control::PATH];
 /// None of them is longer.
@@ -114,6 +116,7 @@ fn directory(path: String, mode: u32, modified: i64) -> Entry {
         kind: EntryKind::Directory,
         mode,
         modified,
+        stamp: None,
     }
 }
 
@@ -139,8 +142,9 @@ fn take<'p>(
                     kind: EntryKind::Link { to },
                     mode: header.mode,
                     modified: header.modified,
+                    stamp: None,
                 }),
-                HeaderKind::File if path == label::MAP => *file = File::Dropped,
+                HeaderKind::File if DROPPED.contains(&path.as_str()) => *file = File::Dropped,
                 HeaderKind::File if path == label::PATH => {
                     kept.push((label::PATH, Vec::new()));
                     *file = File::Label {

@@ -142,6 +142,8 @@ fn can_be_incremental(facts: &mut ServerFacts, previous: &Previous, remarks: &mu
         .is_ok_and(|value| value == "on");
     let why = if !summarizes {
         "summarize_wal is off"
+    } else if !previous.has_manifest() {
+        "the earlier backup was not sent by the server"
     } else if previous.about.major() != facts.major {
         "the earlier backup is one of another version"
     } else if previous.about.checksums != facts.checksums {
@@ -201,7 +203,7 @@ fn upload(connection: &mut Connection, manifest: &[u8]) -> Result<()> {
 }
 
 /// Keeps the server from removing the log that the backup needs before it is sent. The slot goes with the connection.
-fn hold_log(connection: &mut Connection, remarks: &mut Vec<String>) -> Result<()> {
+pub(super) fn hold_log(connection: &mut Connection, remarks: &mut Vec<String>) -> Result<()> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| PostgresError::Refused("the operating system gave no random bytes".into()))?;

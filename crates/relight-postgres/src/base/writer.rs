@@ -4,6 +4,9 @@
 //! change, and a chunk of few pages is lost by a change of one. Segments of the log are cut by their content, as in the log
 //! itself.
 
+use std::io;
+use std::sync::Arc;
+
 use relight_repo::session::{ArchiveWriter, Session};
 use relight_repo::snapshot::{Archive, ArchiveKind};
 
@@ -17,6 +20,9 @@ use crate::lsn::Lsn;
 pub const CONTENT: &str = "base.content";
 /// Name of the archive with the list of files.
 pub const LIST: &str = "base.files";
+
+/// Fills a buffer with what a file holds from a place on.
+pub type ReadPart = Arc<dyn Fn(u64, &mut [u8]) -> io::Result<()> + Send + Sync>;
 
 /// A page whose checksum is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +107,7 @@ impl<'p> ContentWriter<'p> {
             },
             mode,
             modified,
+            stamp: None,
         });
         let name = path.rsplit('/').next().unwrap_or_default();
         let how = if path.starts_with("pg_wal/") {
@@ -143,6 +150,7 @@ impl<'p> ContentWriter<'p> {
             },
             mode,
             modified,
+            stamp: None,
         });
         let composer = Composer::new(path, file, block, self.list.chunk);
         self.current = Some(Current {
@@ -224,6 +232,51 @@ impl<'p> ContentWriter<'p> {
             Some(_) => Ok(self.writer.cut()?),
             None => Ok(()),
         }
+    }
+
+    /// A file that threads read by themselves: `read` fills a part of it.
+    pub fn read_file(&mut self, mut entry: Entry, read: ReadPart) -> Result<()> {
+        let EntryKind::File { size, offset } = &mut entry.kind else {
+            return Ok(());
+        };
+        let size = *size;
+        *offset = self.writer.position();
+        self.list.entries.push(entry);
+        let mut at = 0;
+        while at < size {
+            let length = self.list.chunk.min(size - at);
+            let (read, from) = (read.clone(), at);
+            self.writer.push_read(
+                length as usize,
+                Box::new(move |buffer: &mut [u8]| read(from, buffer)),
+            )?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// A file that is what it was in an earlier backup. False if that one does not have it.
+    pub fn take_over(&mut self, mut entry: Entry, previous: &Previous) -> Result<bool> {
+        let EntryKind::File { size, offset } = &mut entry.kind else {
+            return Ok(false);
+        };
+        let size = *size;
+        let Some(mut file) = previous.file(&entry.path)? else {
+            return Ok(false);
+        };
+        *offset = self.writer.position();
+        let mut at = 0;
+        while at < size {
+            let length = self.list.chunk.min(size - at);
+            if !file.take_over(&mut self.writer, at, length)? {
+                let mut content = vec![0; length as usize];
+                file.read(at, &mut content)?;
+                self.writer.push_chunk(content)?;
+            }
+            at += length;
+        }
+        self.list.entries.push(entry);
+        Ok(true)
     }
 
     /// The archive of contents, the list, and the pages whose checksums are wrong although they did not change since the

@@ -21,6 +21,25 @@ pub struct Chosen<'a> {
     pub window: Option<Window>,
 }
 
+impl Chosen<'_> {
+    /// The goal as the server is to be told. It stops behind a time when it sees a record that is later: at the last commit of
+    /// the log it would wait in vain.
+    pub fn goal(&self, goal: &Goal) -> Goal {
+        match (goal, &self.window) {
+            (Goal::Time(time), Some(window)) if *time >= window.to.time => Goal::Latest,
+            _ => goal.clone(),
+        }
+    }
+
+    /// The timeline as the server is to be told.
+    pub fn timeline(&self) -> Timeline {
+        match &self.window {
+            Some(window) => Timeline::Number(window.timeline.0),
+            None => Timeline::Current,
+        }
+    }
+}
+
 /// The base backup to begin with: the newest one from which the log reaches the goal. `snapshots` are all those of one
 /// workload, its log among them. `wanted` is a base backup that somebody chose.
 ///

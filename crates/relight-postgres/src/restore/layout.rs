@@ -188,7 +188,7 @@ pub(super) fn finish(places: &Places, list: &FileList) -> Result<()> {
 
 /// What this program writes itself.
 fn is_made_anew(entry: &Entry) -> bool {
-    entry.path == control::PATH
+    entry.path == control::PATH || OWN.contains(&entry.path.as_str())
 }
 
 fn directory(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {

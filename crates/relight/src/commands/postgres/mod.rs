@@ -3,6 +3,7 @@
 mod attach;
 mod backup;
 mod check;
+mod dump;
 pub mod name;
 mod restore;
 mod source;
@@ -25,6 +26,8 @@ pub enum Command {
     Backup(backup::Options),
     /// Bring a cluster back as it was at any moment that can be recovered
     Restore(Box<restore::Options>),
+    /// Write one database, tables of it, or the roles, as they were at any moment that can be recovered, as a dump
+    Dump(Box<dump::Options>),
     /// Show which moments can be recovered, and where there are gaps
     Windows(windows::Options),
 }
@@ -36,6 +39,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Check(options) => check::run(global, options),
         Command::Backup(options) => backup::run(global, options),
         Command::Restore(options) => restore::run(global, options),
+        Command::Dump(options) => dump::run(global, options),
         Command::Windows(options) => windows::run(global, options),
     }
 }

@@ -208,11 +208,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         tablespaces: tablespaces(options)?,
         owner,
         recovery: Recovery {
-            goal: goal.clone(),
+            goal: chosen.goal(&goal),
             inclusive: options.goal.inclusive(),
-            timeline: match goal {
-                Goal::Immediate => Timeline::Current,
-                _ => options.goal.timeline()?,
+            timeline: if options.standby {
+                Timeline::Latest
+            } else {
+                chosen.timeline()
             },
             action: options.action,
             restore_command: command,
