@@ -199,6 +199,47 @@ fn another_host_is_refused_and_a_backup_that_is_given_up_leaves_the_server_clean
 }
 
 #[test]
+fn a_primary_that_is_killed_in_the_middle_gives_an_error_and_no_snapshot() {
+    for route in [Route::Files, Route::Stream] {
+        let repo = Repo::new();
+        let server = Server::start(17, "");
+        fill(&server);
+        let pid: i32 = std::fs::read_to_string(server.data.join("postmaster.pid"))
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let work = Work {
+            note: std::sync::Arc::new(move |text: &str| {
+                if text.contains("reading the files") || text.contains("sends its files") {
+                    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                    rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            }),
+            ..Work::quiet()
+        };
+        let options = Options {
+            route,
+            ..Options::default()
+        };
+        let error = repo
+            .try_save(|session| base::back_up(&server.settings(), session, &workload(), &options, &work))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("was lost") || error.contains("terminating connection"),
+            "{route:?}: {error}"
+        );
+        assert_eq!(repo.repository.snapshot_ids().unwrap().len(), 0);
+        server.up();
+        assert_eq!(server.sql("SELECT count(*) FROM still"), "20000");
+    }
+}
+
+#[test]
 fn a_standby_can_be_saved_in_both_ways() {
     let primary = Server::start(17, "");
     fill(&primary);

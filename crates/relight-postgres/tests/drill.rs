@@ -129,7 +129,7 @@ fn a_drill_passes_for_what_is_good_and_notices_what_is_not() {
 fn any_moment_of_the_window_can_be_drilled() {
     let repo = Repo::new();
     let archive = lab::folder();
-    let copy = format!("cp %p {}/%f", archive.path().display());
+    let copy = lab::archive_command(archive.path());
     let server = Server::start(17, &format!("archive_mode = on\narchive_command = '{copy}'"));
     server.sql("CREATE TABLE t (id int)");
     let snapshot = repo.save(|session| {

@@ -207,7 +207,7 @@ fn a_restore_into_what_is_there_brings_back_only_what_differs() {
 fn recovery_stops_where_it_is_told_and_a_goal_that_is_not_reached_is_an_error() {
     let repo = Repo::new();
     let archive = lab::folder();
-    let copy = format!("cp %p {}/%f", archive.path().display());
+    let copy = lab::archive_command(archive.path());
     let server = Server::start(17, &format!("archive_mode = on\narchive_command = '{copy}'"));
     server.sql("CREATE TABLE t (id int)");
     let snapshot = back_up(&repo, &server);

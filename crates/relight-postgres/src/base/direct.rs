@@ -23,7 +23,7 @@ use super::scan::{Found, FoundKind, scan, stamp, tablespaces};
 use super::server::{self, ServerFacts};
 use super::stream::hold_log;
 use super::writer::{ContentWriter, PageRules, relation_segment};
-use super::{CHUNK, Options, Route, Taken};
+use super::{Options, Route, Taken, chunk_for};
 use crate::connect::Settings;
 use crate::error::{PostgresError, Result};
 use crate::lsn::Lsn;
@@ -69,12 +69,13 @@ pub(super) fn take(
         FoundKind::File { size, .. } => size,
         _ => 0,
     };
-    work.total.store(found.iter().map(size).sum(), Ordering::Relaxed);
+    let total = found.iter().map(size).sum();
+    work.total.store(total, Ordering::Relaxed);
     work.note(&format!(
         "reading the files in {}, from {start} on",
         data.display()
     ));
-    let chunk = previous.map_or(CHUNK, |previous| previous.chunk);
+    let chunk = previous.map_or(chunk_for(total), |previous| previous.chunk);
     let rules = facts.checksums.then_some(rules);
     let mut writer = ContentWriter::new(session, chunk, spaces, rules)?;
     let readers = Readers::default();

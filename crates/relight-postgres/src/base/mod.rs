@@ -41,7 +41,19 @@ use previous::Previous;
 /// Name of the archive with the server's own list of files and their checksums.
 pub const MANIFEST: &str = "backup_manifest";
 /// Bytes of a chunk, if no earlier backup says otherwise: few pages, because a change of one makes a new chunk.
-pub const CHUNK: u64 = 64 << 10;
+const CHUNK: u64 = 64 << 10;
+/// No chunk is longer.
+const CHUNK_MOST: u64 = 4 << 20;
+/// Where chunks become longer, so that a repository has to know of fewer.
+const CHUNKS: u64 = 32 << 20;
+
+/// Bytes of a chunk of a cluster of so many bytes.
+fn chunk_for(bytes: u64) -> u64 {
+    bytes
+        .div_ceil(CHUNKS)
+        .next_power_of_two()
+        .clamp(CHUNK, CHUNK_MOST)
+}
 
 /// No inventory is longer.
 const INVENTORY_MOST: u64 = 256 << 20;
@@ -206,4 +218,17 @@ pub fn load_inventory(reader: &Arc<ChunkReader>, snapshot: &Snapshot) -> Result<
     let mut bytes = vec![0; archive.size() as usize];
     archive.read_exact_at(&mut bytes, 0)?;
     inventory::decode(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_become_longer_where_there_would_be_too_many() {
+        assert_eq!(chunk_for(0), CHUNK);
+        assert_eq!(chunk_for(2 << 40), CHUNK);
+        assert_eq!(chunk_for((2 << 40) + 1), 2 * CHUNK);
+        assert_eq!(chunk_for(u64::MAX), CHUNK_MOST);
+    }
 }

@@ -13,7 +13,7 @@ use super::previous::Previous;
 use super::receive::Receiver;
 use super::server::{self, ServerFacts};
 use super::writer::{ContentWriter, PageRules};
-use super::{CHUNK, Options, Route, Taken};
+use super::{Options, Route, Taken, chunk_for};
 use crate::connect::Settings;
 use crate::error::{PostgresError, Result};
 use crate::lsn::Lsn;
@@ -63,7 +63,7 @@ pub(super) fn take(
         start,
     };
     let rules = facts.checksums.then_some(rules);
-    let chunk = previous.map_or(CHUNK, |previous| previous.chunk);
+    let chunk = previous.map_or(chunk_for(total), |previous| previous.chunk);
     let writer = ContentWriter::new(session, chunk, tablespaces, rules)?;
     let mut sent = Sent {
         receiver: Receiver::new(writer, since.map(|since| (since, facts.block_size))),

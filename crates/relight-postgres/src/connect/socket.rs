@@ -99,6 +99,7 @@ pub(crate) fn open(settings: &Settings, host: &Host, port: u16, encryption: Encr
         }
     };
     stream.set_nodelay(true).map_err(failed)?;
+    keep_alive(&stream).map_err(|error| failed(error.into()))?;
     if encryption == Encryption::Plain {
         return Ok(Socket::Tcp(stream));
     }
@@ -139,6 +140,15 @@ pub(crate) fn open(settings: &Settings, host: &Host, port: u16, encryption: Encr
             })?;
     }
     Ok(Socket::Tls(Box::new(StreamOwned::new(session, stream))))
+}
+
+/// Has the system notice that the other side is gone, also while nothing is to be said for hours.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(stream, 6)
 }
 
 /// How a place is called in messages.

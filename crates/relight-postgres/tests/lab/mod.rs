@@ -101,6 +101,12 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
+/// An `archive_command` that copies into a folder, where a file is whole as soon as it has its name.
+pub fn archive_command(folder: &Path) -> String {
+    let folder = folder.display();
+    format!("cp %p {folder}/%f.new && mv {folder}/%f.new {folder}/%f")
+}
+
 /// A server, stopped at the end.
 pub struct Server {
     pub version: u32,
