@@ -36,6 +36,7 @@ fn told(command: &Command) -> Option<(Kind, String)> {
             Kind::Change,
             many("took the protection away from", &options.snapshots),
         ),
+        Command::Postgres(command) => (Kind::Restore, command.told()?),
         Command::Key(command) => (Kind::Key, key::told(command)?),
         _ => return None,
     })

@@ -55,6 +55,18 @@ pub struct Options {
     bin: Option<PathBuf>,
 }
 
+impl Options {
+    /// What it does, in words for the evidence.
+    pub fn told(&self) -> String {
+        let what = self.database.as_deref().unwrap_or("roles and tablespaces");
+        format!(
+            "dumped {what} of the cluster {} to {}",
+            self.name.0,
+            self.output.display()
+        )
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     snapshot: String,

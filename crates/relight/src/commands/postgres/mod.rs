@@ -43,3 +43,14 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Windows(options) => windows::run(global, options),
     }
 }
+
+impl Command {
+    /// What it brings back, in words for the evidence; none if it brings nothing back.
+    pub fn told(&self) -> Option<String> {
+        match self {
+            Self::Restore(options) => Some(options.told()),
+            Self::Dump(options) => Some(options.told()),
+            _ => None,
+        }
+    }
+}

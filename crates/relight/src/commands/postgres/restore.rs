@@ -155,6 +155,17 @@ pub struct Options {
     bin: Option<PathBuf>,
 }
 
+impl Options {
+    /// What it does, in words for the evidence.
+    pub fn told(&self) -> String {
+        format!(
+            "restored the cluster {} to {}",
+            self.name.0,
+            self.target.display()
+        )
+    }
+}
+
 fn action(text: &str) -> std::result::Result<Action, String> {
     match text {
         "promote" => Ok(Action::Promote),
