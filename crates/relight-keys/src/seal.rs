@@ -65,6 +65,8 @@ impl ObjectKind {
     pub const PACK_CONTENTS: Self = Self(9);
     /// What is kept about a group of snapshots or a namespace.
     pub const GROUP: Self = Self(10);
+    /// The newest piece of a workload's log.
+    pub const TAIL: Self = Self(11);
 }
 
 /// A sealed object could not be made or opened.

@@ -7,7 +7,7 @@ use relight_model::plan::Method;
 use relight_repo::session::Session;
 use relight_repo::snapshot::Snapshot;
 use relight_workloads::error::{Result as WorkloadResult, WorkloadError};
-use relight_workloads::kind::{Captured, Kind, Subject, Work};
+use relight_workloads::kind::{Captured, KeepsLog, Kind, Subject, Work};
 use relight_workloads::rehearse::Rehearse;
 use serde::Deserialize;
 
@@ -111,6 +111,10 @@ impl Kind for Clusters {
     }
 
     fn rehearse(&self) -> Option<&dyn Rehearse> {
+        Some(self)
+    }
+
+    fn log(&self) -> Option<&dyn KeepsLog> {
         Some(self)
     }
 

@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod stats;
 pub mod storage;
 mod suspects;
+pub mod tail;
 pub mod thaw;
 pub mod throttle;
 pub mod tree;

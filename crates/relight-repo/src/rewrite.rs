@@ -27,18 +27,20 @@ use crate::sealed;
 use crate::snapshot::{self, Snapshot};
 use crate::storage::{ObjectInfo, PutOptions, StorageError};
 use crate::suspects;
+use crate::tail;
 use crate::verify::checks;
 
 /// Headers that are read at once.
 const AT_ONCE: usize = 8;
 
 /// Folders of small sealed objects that stay, and what is in them.
-const SEALED: [(&str, ObjectKind); 8] = [
+const SEALED: [(&str, ObjectKind); 9] = [
     (segment::PREFIX, ObjectKind::INDEX_SEGMENT),
     (snapshot::PREFIX, ObjectKind::SNAPSHOT),
     (snapshot::MARKS, ObjectKind::SNAPSHOT),
     (snapshot::LOGS, ObjectKind::SNAPSHOT),
     (group::PREFIX, ObjectKind::GROUP),
+    (tail::PREFIX, ObjectKind::TAIL),
     (checks::PREFIX, ObjectKind::VERIFICATION),
     (suspects::PREFIX, ObjectKind::VERIFICATION),
     (condemned::PREFIX, ObjectKind::CONDEMNED),

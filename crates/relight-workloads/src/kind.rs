@@ -2,15 +2,16 @@
 //!
 //! A new kind is an implementation of [`Kind`], and a row in the server's registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use relight_model::Workload;
 use relight_model::plan::{Method, Settings, WorkloadEntry};
 use relight_repo::session::Session;
 use relight_repo::snapshot::{Archive, Snapshot};
+use relight_repo::{Repository, SnapshotId};
 
 use crate::error::Result;
 use crate::rehearse::Rehearse;
@@ -118,4 +119,39 @@ pub trait Kind: Send + Sync {
     fn rehearse(&self) -> Option<&dyn Rehearse> {
         None
     }
+
+    /// How the log between its snapshots is kept. None: this kind has no log.
+    fn log(&self) -> Option<&dyn KeepsLog> {
+        None
+    }
+}
+
+/// A kind whose snapshots can be brought forward by a log. What of both must stay depends on each other: ask for the
+/// snapshots that are needed, forget others, then let the log go that no snapshot needs any more.
+pub trait KeepsLog: Send + Sync {
+    /// The snapshots of a workload that must stay, whatever other rules say, so that any moment can be recovered of so
+    /// much time back from now.
+    ///
+    /// # Errors
+    /// If what is there cannot be read: then nothing may be forgotten.
+    fn needed(
+        &self,
+        repository: &Arc<Repository>,
+        workload: &Workload,
+        point_in_time: SignedDuration,
+    ) -> Result<BTreeSet<SnapshotId>>;
+
+    /// Lets go of the log that the snapshots do not need: to be recovered themselves, and to be brought to any moment of
+    /// so much time back from now (none: to any that they can be brought to). Returns how many snapshots of the log were
+    /// forgotten or replaced by smaller ones.
+    ///
+    /// # Errors
+    /// If what is there cannot be read: then nothing is forgotten.
+    fn expire(
+        &self,
+        repository: &Arc<Repository>,
+        workload: &Workload,
+        point_in_time: Option<SignedDuration>,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<u64>;
 }

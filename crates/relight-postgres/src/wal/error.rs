@@ -7,6 +7,7 @@ use relight_repo::RepoError;
 use relight_repo::storage::StorageError;
 
 use super::name::WalName;
+use crate::error::PostgresError;
 use crate::lsn::Lsn;
 
 /// Result of an operation on the log.
@@ -19,6 +20,9 @@ pub enum WalError {
     /// The repository.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// The server.
+    #[error(transparent)]
+    Server(Box<PostgresError>),
     /// A text that names no file of the log.
     #[error(
         "{0:?} is not the name of a file of the log (such as 000000010000000000000001 or 00000002.history)"
@@ -196,8 +200,22 @@ impl WalError {
                 error,
                 StorageError::Unavailable { .. } | StorageError::Io { .. } | StorageError::Full { .. }
             ),
+            Self::Server(error) => matches!(
+                **error,
+                PostgresError::Connect { .. } | PostgresError::Lost { .. } | PostgresError::Server { .. }
+            ),
             Self::Repo(RepoError::Stopped(_) | RepoError::SessionEvicted) | Self::Io { .. } => true,
             _ => false,
+        }
+    }
+}
+
+impl From<PostgresError> for WalError {
+    fn from(error: PostgresError) -> Self {
+        match error {
+            PostgresError::Wal(error) => error,
+            PostgresError::Repo(error) => Self::Repo(error),
+            other => Self::Server(Box::new(other)),
         }
     }
 }

@@ -5,14 +5,17 @@ pub mod archive;
 pub mod attributes;
 pub mod error;
 pub mod history;
+mod kept;
 pub mod name;
 pub mod page;
+pub mod receive;
 pub mod record;
 pub mod retention;
 #[cfg(any(test, fuzzing))]
 pub mod sample;
 pub mod store;
 pub mod summary;
+pub mod tail;
 #[cfg(test)]
 mod testing;
 pub mod walk;

@@ -73,6 +73,8 @@ pub struct Summary {
     pub start: Lsn,
     /// Where its last complete record ends; `start` if it holds only the middle of one.
     pub end: Lsn,
+    /// The same of records that begin in it, so that their checksums are known to be right.
+    pub checked: Lsn,
     /// Times of its records.
     pub times: Times,
     /// What follows its last record although the segment should be full: where records end and why. A server that
@@ -133,6 +135,7 @@ impl Summary {
             timeline: name.timeline,
             start: first.at,
             end: walker.end().unwrap_or(first.at),
+            checked: walker.checked_end().unwrap_or(first.at),
             times,
             broken,
         })

@@ -50,6 +50,7 @@ pub struct Walker {
     first: bool,
     state: State,
     end: Option<Lsn>,
+    checked: Option<Lsn>,
     last: Option<Lsn>,
     stop: Option<(Lsn, Stop)>,
     timeline: Option<Timeline>,
@@ -65,6 +66,7 @@ impl Walker {
             first: true,
             state: State::Between,
             end: None,
+            checked: None,
             last: None,
             stop: None,
             timeline: None,
@@ -80,6 +82,11 @@ impl Walker {
     /// one.
     pub fn end(&self) -> Option<Lsn> {
         self.end
+    }
+
+    /// The same of records that were seen whole, so that their checksums are known to be right.
+    pub fn checked_end(&self) -> Option<Lsn> {
+        self.checked
     }
 
     /// Where no record follows, and why; none as long as more may come.
@@ -187,6 +194,8 @@ impl Walker {
                 let used = left.min(bytes.len() as u64);
                 if left > used {
                     self.state = State::Skipping(left - used);
+                } else {
+                    self.end = Some(self.position.plus(used));
                 }
                 usize::try_from(used).unwrap_or(bytes.len())
             }
@@ -278,7 +287,7 @@ impl Walker {
             return;
         }
         let end = self.position.plus(used as u64);
-        self.end = Some(end);
+        (self.end, self.checked) = (Some(end), Some(end));
         self.last = Some(partial.at);
         if let Some(event) = record::event(&header, &partial.body) {
             seen(end, event);

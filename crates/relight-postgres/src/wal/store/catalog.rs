@@ -88,7 +88,7 @@ impl Catalog {
 
     /// Whether there is anything of the workload.
     pub fn is_empty(&self) -> bool {
-        self.logs.is_empty() && self.backups.is_empty()
+        self.logs.is_empty() && self.backups.is_empty() && self.cluster.is_none()
     }
 
     /// Bytes of a segment.

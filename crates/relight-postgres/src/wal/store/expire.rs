@@ -12,7 +12,7 @@ use super::catalog::Catalog;
 use crate::wal::error::{Result, WalError};
 use crate::wal::name::WalName;
 use crate::wal::retention::{self, Promise};
-use crate::wal::windows::{self, Base, Log};
+use crate::wal::windows::{self, Base};
 
 /// What may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ impl LogStore {
                 id.short()
             )));
         }
-        let log = Log::of(catalog);
+        let log = self.log(catalog)?;
         let bases: Vec<Base> = catalog.backups.iter().filter_map(Base::of).collect();
         let needed = retention::needed_bases(&windows::view(&log, &bases), &bases, promise);
         let kept: Vec<Base> = bases.into_iter().filter(|base| stays(base.snapshot)).collect();

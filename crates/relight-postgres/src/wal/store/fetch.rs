@@ -88,10 +88,25 @@ impl LogStore {
         let WalName::Segment(segment) = name else {
             return Ok(Fetched::End);
         };
-        match self.fetch(&catalog, WalName::Partial(segment))? {
-            Some(bytes) => Ok(Fetched::Found(bytes)),
-            None => Ok(Fetched::End),
+        let size = catalog.segment_size();
+        // That of a receiver, or the one that the server left when its timeline ended: whichever goes farther.
+        let received = match segment.number(size) {
+            Some(number) => self.tail()?.segment(segment.timeline, number, size),
+            None => None,
+        };
+        let left = catalog
+            .files
+            .get(&WalName::Partial(segment))
+            .and_then(|kept| kept.note.end);
+        if let Some(received) = received.filter(|received| left.is_none_or(|left| left < received.end)) {
+            let mut bytes = received.bytes;
+            bytes.resize(usize::try_from(size.bytes()).unwrap_or(bytes.len()), 0);
+            return Ok(Fetched::Found(bytes));
         }
+        Ok(match self.fetch(&catalog, WalName::Partial(segment))? {
+            Some(bytes) => Fetched::Found(bytes),
+            None => Fetched::End,
+        })
     }
 
     /// Fails unless the log is known to end before `name`, or never to have had it.

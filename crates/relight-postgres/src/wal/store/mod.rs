@@ -58,6 +58,11 @@ impl LogStore {
 
     /// Looks what there is now.
     pub fn catalog(&self) -> Result<Catalog> {
-        Catalog::load(&self.repository, &self.workload)
+        let mut catalog = Catalog::load(&self.repository, &self.workload)?;
+        if catalog.cluster.is_none() {
+            // A receiver that has just begun has only stored the newest pieces.
+            catalog.cluster = self.tail()?.cluster();
+        }
+        Ok(catalog)
     }
 }

@@ -121,6 +121,11 @@ impl Push<'_> {
         Ok(Pushed::Stored)
     }
 
+    /// Says whose log it is, where no file does.
+    pub fn set_cluster(&mut self, cluster: Cluster) {
+        self.cluster.get_or_insert(cluster);
+    }
+
     /// Takes note of a hole in the log whose cause is known.
     pub fn add_gap(&mut self, gap: &KnownGap) {
         if let Ok(json) = serde_json::to_string(gap) {

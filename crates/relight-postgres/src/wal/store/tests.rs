@@ -378,3 +378,71 @@ fn expiry_forgets_what_no_kept_base_needs_and_trims_what_is_mostly_useless() {
     assert_eq!(expiry.forget.len(), 1);
     assert_eq!(store.catalog().unwrap().files.len(), 7);
 }
+
+#[test]
+fn a_server_that_forgets_is_told_what_must_stay_and_then_lets_the_log_go() {
+    use relight_workloads::kind::{KeepsLog, Kind};
+    let store = Place::new().open();
+    // Real times: what is promised is counted back from now.
+    let mut sample = Sample::new(Sample::cluster(17), 1, 1);
+    let now = Timestamp::now();
+    for minute in 0..30 {
+        sample.commit(now - SignedDuration::from_mins(30 - minute));
+        sample.switch();
+    }
+    let segments = sample
+        .segments()
+        .into_iter()
+        .map(|(name, bytes)| file(WalName::Segment(name), bytes));
+    store.push(segments.collect()).unwrap();
+    let base = |number: u64| {
+        let session = Session::begin(store.repository().clone(), Arc::default()).unwrap();
+        let time = now - SignedDuration::from_mins(31 - number as i64);
+        let attributes = [
+            (attributes::TIMELINE, "1".to_string()),
+            (attributes::START_LSN, Lsn((number << 20) + 40).to_string()),
+            (attributes::STOP_LSN, Lsn((number << 20) + 80).to_string()),
+            (attributes::STOP_TIME, time.to_string()),
+        ];
+        let spec = SnapshotSpec {
+            workload: WORKLOAD.into(),
+            attributes: attributes.map(|(name, value)| (name.to_string(), value)).into(),
+            ..SnapshotSpec::default()
+        };
+        session.publish(spec, Vec::new()).unwrap().id
+    };
+    let (first, second, third) = (base(2), base(12), base(25));
+    let kind = crate::kind::Clusters;
+    let log = kind.log().unwrap();
+    let (repository, workload) = (store.repository(), store.workload());
+    let needed = |minutes| {
+        log.needed(repository, workload, SignedDuration::from_mins(minutes))
+            .unwrap()
+    };
+    assert_eq!(needed(3).into_iter().collect::<Vec<_>>(), [third]);
+    assert_eq!(needed(10).into_iter().collect::<Vec<_>>(), [second]);
+    assert_eq!(needed(500).into_iter().collect::<Vec<_>>(), [first]);
+    repository.forget(first).unwrap();
+    KeepsLog::expire(
+        &kind,
+        repository,
+        workload,
+        Some(SignedDuration::from_mins(10)),
+        &Arc::default(),
+    )
+    .unwrap();
+    let left: Vec<WalName> = store.catalog().unwrap().files.keys().copied().collect();
+    // Fewer than half of the one snapshot that holds them could go, so it stays; of 12 on all is needed.
+    assert_eq!(left.len(), 30);
+    repository.forget(second).unwrap();
+    KeepsLog::expire(
+        &kind,
+        repository,
+        workload,
+        Some(SignedDuration::from_mins(3)),
+        &Arc::default(),
+    )
+    .unwrap();
+    let left: Vec<WalName> = store.catalog().unwrap().files.keys().copied().collect();
+    assert_eq!(left, (25..=30).map(segment).collect::<Vec<_>>());
+}

@@ -1,14 +1,18 @@
 //! Snapshots that no policy keeps are forgotten. An alarm of one workload holds back its own snapshots only.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use relight_model::plan::{Plan, WorkloadEntry};
 use relight_model::retention::{Candidate, Guards, Policy, plan};
 use relight_repo::{RepoError, SnapshotId};
+use relight_workloads::kind::KeepsLog;
 use serde_json::{Map, Value, json};
 
 use super::{Done, repository_of};
 use crate::evidence::detail::Figures;
 use crate::evidence::{Kind, NewEvidence, Outcome};
+use crate::kinds;
 use crate::runs::code::{Code, RunFailure};
 use crate::runs::context::{Context, Found, Planned};
 use crate::runs::task::Task;
@@ -31,7 +35,23 @@ fn rules<'p>(plan: &'p Plan, entry: &WorkloadEntry, repository: &str) -> Option<
     )
 }
 
-fn candidate((sequence, (body, marks)): (u64, &Found), now: Timestamp) -> Candidate<SnapshotId> {
+/// The log of a workload, if it has one, and how far back any moment of it is promised.
+fn log_of(plan: &Plan, entry: &WorkloadEntry) -> (Option<&'static dyn KeepsLog>, Option<SignedDuration>) {
+    let log = kinds::method(plan, entry)
+        .and_then(kinds::of)
+        .and_then(|kind| kind.log());
+    let promised = plan
+        .policy_of(entry)
+        .and_then(|(_, policy)| policy.point_in_time.as_ref());
+    let span = promised.and_then(|promised| SignedDuration::try_from(promised.value.duration()).ok());
+    (log, span)
+}
+
+fn candidate(
+    (sequence, (body, marks)): (u64, &Found),
+    needed: &BTreeSet<SnapshotId>,
+    now: Timestamp,
+) -> Candidate<SnapshotId> {
     let snapshot = &body.snapshot;
     let promised = snapshot.retain_until.is_some_and(|until| until > now);
     Candidate {
@@ -39,7 +59,9 @@ fn candidate((sequence, (body, marks)): (u64, &Found), now: Timestamp) -> Candid
         group: snapshot.workload.clone(),
         time: snapshot.time,
         sequence,
-        protected: promised || marks.as_ref().is_some_and(|marks| marks.protected),
+        protected: promised
+            || needed.contains(&snapshot.id)
+            || marks.as_ref().is_some_and(|marks| marks.protected),
         good: snapshot.incomplete.is_empty(),
     }
 }
@@ -66,7 +88,20 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
             .filter(|(body, _)| body.snapshot.workload == workload.as_str() && !body.snapshot.is_log())
             .collect();
         points.sort_by_key(|(body, _)| (body.snapshot.time, body.snapshot.published, body.snapshot.id));
-        let candidates = (0..).zip(points).map(|numbered| candidate(numbered, now));
+        let (log, promised) = log_of(&planned.plan, entry);
+        let needed = match (log, promised) {
+            (Some(log), Some(promised)) => match log.needed(&repository, workload, promised) {
+                Ok(needed) => needed,
+                Err(error) => {
+                    held.push(format!("{workload}: {error}"));
+                    continue;
+                }
+            },
+            _ => BTreeSet::new(),
+        };
+        let candidates = (0..)
+            .zip(points)
+            .map(|numbered| candidate(numbered, &needed, now));
         let guards = Guards::new(now, trusted);
         let made = plan(rules, &planned.plan.time_zone, &guards, candidates);
         if made.is_blocked() {
@@ -92,6 +127,13 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
                     held.push(format!("{workload}: {}: {error}", removed.id.short()));
                     break;
                 }
+            }
+        }
+        if let Some(log) = log.filter(|_| !cancelled) {
+            match log.expire(&repository, workload, promised, &task.work.cancelled) {
+                Ok(0) => {}
+                Ok(some) => task.note(&format!("{workload}: {some} pieces of its log forgotten")),
+                Err(error) => held.push(format!("{workload}: {error}")),
             }
         }
         if !gone.is_empty() {

@@ -147,11 +147,13 @@ fn is_good(snapshot: &Snapshot) -> bool {
 
 fn by_rules(state: &State, plan: &mut Plan) -> Result<()> {
     let request = &plan.request;
+    // A log goes by what its base backups need, not by rules for recovery points.
     let wanted = |snapshot: &&Snapshot| {
-        request
-            .workload
-            .as_ref()
-            .is_none_or(|workload| snapshot.workload == workload.as_str())
+        !snapshot.is_log()
+            && request
+                .workload
+                .as_ref()
+                .is_none_or(|workload| snapshot.workload == workload.as_str())
     };
     let candidates: Vec<Candidate<SnapshotId>> = (0_u64..)
         .zip(&state.snapshots)

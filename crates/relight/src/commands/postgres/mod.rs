@@ -4,7 +4,9 @@ mod attach;
 mod backup;
 mod check;
 mod dump;
+mod expire;
 pub mod name;
+mod receive;
 mod restore;
 mod source;
 mod windows;
@@ -28,6 +30,10 @@ pub enum Command {
     Restore(Box<restore::Options>),
     /// Write one database, tables of it, or the roles, as they were at any moment that can be recovered, as a dump
     Dump(Box<dump::Options>),
+    /// Take the log from the server as it is written, until stopped
+    Receive(receive::Options),
+    /// Let go of the log that no base backup needs; shows what would go unless told to do it
+    Expire(expire::Options),
     /// Show which moments can be recovered, and where there are gaps
     Windows(windows::Options),
 }
@@ -40,6 +46,8 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Backup(options) => backup::run(global, options),
         Command::Restore(options) => restore::run(global, options),
         Command::Dump(options) => dump::run(global, options),
+        Command::Receive(options) => receive::run(global, options),
+        Command::Expire(options) => expire::run(global, options),
         Command::Windows(options) => windows::run(global, options),
     }
 }

@@ -35,7 +35,9 @@ struct Report {
     unreadable: Vec<String>,
     /// The newest moment that can be recovered.
     latest: Option<Edge>,
-    /// Seconds from then to now: what would be lost.
+    /// Up to when a receiver knows that nothing is missing: later than the last commit if there was none since.
+    confirmed: Option<Timestamp>,
+    /// Seconds from the later of both to now: what would be lost.
     behind_seconds: Option<i64>,
     now: Timestamp,
 }
@@ -53,9 +55,13 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         )));
     }
     let bases: Vec<Base> = catalog.backups.iter().filter_map(Base::of).collect();
-    let view = windows::view(&Log::of(&catalog), &bases);
+    let (mut log, tail) = (Log::of(&catalog), store.tail()?);
+    tail.add_to(&mut log);
+    let view = windows::view(&log, &bases);
     let now = store.repository().now();
     let latest = view.latest().map(|window| window.to);
+    let confirmed = view.latest().and_then(|window| tail.confirmed(window.timeline));
+    let newest = latest.map(|latest| confirmed.map_or(latest.time, |confirmed| confirmed.max(latest.time)));
     let report = Report {
         workload: options.name.0.to_string(),
         system: catalog.cluster.map(|cluster| cluster.system.to_string()),
@@ -68,7 +74,8 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             .map(|(id, error)| format!("{id}: {error}"))
             .collect(),
         latest,
-        behind_seconds: latest.map(|latest| now.duration_since(latest.time).as_secs()),
+        confirmed,
+        behind_seconds: newest.map(|newest| now.duration_since(newest).as_secs()),
         now,
     };
     output::result(global, &report, words);
@@ -128,10 +135,18 @@ fn words(report: &Report, out: &mut String) {
     }
     if let (Some(latest), Some(behind)) = (report.latest, report.behind_seconds) {
         let behind = TimeSpan::from_secs(u64::try_from(behind).unwrap_or(0));
-        out.push_str(&format!(
-            "Last commit that can be recovered: {}, {behind} ago.\n",
-            time(latest.time)
-        ));
+        out.push_str(
+            &match report.confirmed.filter(|confirmed| *confirmed > latest.time) {
+                Some(_) => format!(
+                    "Last commit that can be recovered: {}; nothing was missing {behind} ago.\n",
+                    time(latest.time)
+                ),
+                None => format!(
+                    "Last commit that can be recovered: {}, {behind} ago.\n",
+                    time(latest.time)
+                ),
+            },
+        );
     }
 }
 

@@ -1,0 +1,51 @@
+//! What the server asks before and after it forgets snapshots.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jiff::SignedDuration;
+use relight_model::workload::Workload;
+use relight_repo::{Repository, SnapshotId};
+use relight_workloads::error::Result;
+use relight_workloads::kind::KeepsLog;
+
+use super::retention::Promise;
+use super::store::LogStore;
+use crate::error::PostgresError;
+use crate::kind::Clusters;
+
+impl KeepsLog for Clusters {
+    fn needed(
+        &self,
+        repository: &Arc<Repository>,
+        workload: &Workload,
+        point_in_time: SignedDuration,
+    ) -> Result<BTreeSet<SnapshotId>> {
+        let store = LogStore::new(repository.clone(), workload.clone(), Arc::default());
+        let promise = Promise {
+            point_in_time: Some(point_in_time),
+            now: repository.now(),
+        };
+        let expiry = store
+            .plan_expiry(&promise, &|_| true)
+            .map_err(PostgresError::from)?;
+        Ok(expiry.needed)
+    }
+
+    fn expire(
+        &self,
+        repository: &Arc<Repository>,
+        workload: &Workload,
+        point_in_time: Option<SignedDuration>,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<u64> {
+        let store = LogStore::new(repository.clone(), workload.clone(), cancelled.clone());
+        let promise = Promise {
+            point_in_time,
+            now: repository.now(),
+        };
+        let expiry = store.expire(&promise, &|_| true).map_err(PostgresError::from)?;
+        Ok((expiry.forget.len() + expiry.replace.len()) as u64)
+    }
+}

@@ -1,0 +1,8 @@
+//! The log of real PostgreSQL servers: received and archived, with everything killed that can be, and recovered from.
+
+#[path = "../../../relight-postgres/tests/lab/mod.rs"]
+mod lab;
+mod log_lab;
+
+mod archive;
+mod receive;
