@@ -22,6 +22,7 @@ mod rest;
 mod run;
 pub mod runs;
 mod server;
+pub mod standing;
 pub mod state;
 mod tls;
 

@@ -88,6 +88,29 @@ impl State {
             })
     }
 
+    /// Records of one kind after the one of this number, in their order. What cannot be read is passed over: whether all
+    /// records are whole is for [`State::verify_evidence`] to say.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn evidence_of(&self, kind: Kind, after: u64) -> Result<Vec<Body>> {
+        // With the kind in the text of the question, the index of the records of that kind is used.
+        let select = format!(
+            "SELECT body FROM evidence WHERE kind = '{}' AND sequence > ? ORDER BY sequence",
+            kind.name()
+        );
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&select)?;
+            let after = i64::try_from(after).unwrap_or(i64::MAX);
+            let rows = statement.query_map([after], |row| row.get::<_, String>(0))?;
+            let mut bodies = Vec::new();
+            for body in rows {
+                bodies.extend(serde_json::from_str(&body?).ok());
+            }
+            Ok(bodies)
+        })
+    }
+
     /// Gives all records in order, as they are kept, until `take` says that it is enough.
     ///
     /// # Errors

@@ -148,6 +148,9 @@ const STEPS: &[&str] = &[
         repository TEXT PRIMARY KEY NOT NULL,
         until INTEGER NOT NULL
     ) STRICT;",
+    // 5: of millions of records, the few of drills and keys are looked for again and again.
+    "CREATE INDEX evidence_drills ON evidence (sequence) WHERE kind = 'drill';
+    CREATE INDEX evidence_keys ON evidence (sequence) WHERE kind = 'key';",
 ];
 
 /// Brings the tables of a database to this version.
