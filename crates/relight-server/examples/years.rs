@@ -163,7 +163,10 @@ fn make(folder: &Path, plan: &Plan, begin: Timestamp) -> Result<u64> {
 
 fn told(what: &str, took: Duration, aim: Option<Duration>) {
     let aim = aim.map_or_else(String::new, |aim| {
-        format!("   aim: under {aim:?}{}", if took < aim { "" } else { "   MISSED" })
+        format!(
+            "   aim: under {aim:?}{}",
+            if took < aim { "" } else { "   MISSED" }
+        )
     });
     println!("{what:<48} {took:>10.1?}{aim}");
 }
@@ -187,7 +190,11 @@ fn main() -> Result<()> {
         println!("{runs} runs of {WORKLOADS} workloads in {DAYS} days");
     }
     let size = std::fs::metadata(folder.join("state.db"))?.len();
-    println!("state.db: {} MiB   aim: under 1024 MiB{}", size >> 20, if size < 1 << 30 { "" } else { "   MISSED" });
+    println!(
+        "state.db: {} MiB   aim: under 1024 MiB{}",
+        size >> 20,
+        if size < 1 << 30 { "" } else { "   MISSED" }
+    );
 
     let second = Duration::from_secs(1);
     let state = timed("open", Some(second * 2), || Ok(State::open(folder)?))?;
@@ -247,8 +254,12 @@ fn main() -> Result<()> {
     }
     told("tick, at worst", worst.0, Some(Duration::from_millis(50)));
     told("tick and writing it down, then", worst.1, None);
-    timed("what the scheduler remembers is read", Some(second * 2), || Ok(state.remembered()?))?;
-    let verified = timed("all evidence is verified", None, || Ok(state.verify_evidence(Vec::new())?))?;
+    timed("what the scheduler remembers is read", Some(second * 2), || {
+        Ok(state.remembered()?)
+    })?;
+    let verified = timed("all evidence is verified", None, || {
+        Ok(state.verify_evidence(Vec::new())?)
+    })?;
     match verified.broken {
         None => println!("{} records are as they were written", verified.records),
         Some(broken) => return Err(format!("record {}: {}", broken.sequence, broken.why).into()),

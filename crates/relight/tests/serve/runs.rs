@@ -387,6 +387,19 @@ fn a_state_that_cannot_be_written_begins_nothing_and_gives_backups_back() {
     server.stop();
 }
 
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
 /// A file system that is unmounted in the end.
 struct Mounted(std::path::PathBuf);
 
@@ -408,4 +421,67 @@ impl Drop for Mounted {
             .arg(&self.0)
             .status();
     }
+}
+
+#[test]
+fn everything_is_recovered_in_order_and_stands_in_the_report() {
+    let exercise = r#"
+[[workload]]
+name = "host/directory"
+policy = "files"
+source = { paths = ["DATA"] }
+stage = "identity"
+[exercise]
+schedule = "2027-06-01"
+order = ["identity", "application"]
+rto = "1 h"
+"#;
+    let plan = PLAN.replace("source =", "stage = \"application\"\nsource =");
+    let lab = Lab::with_plan(&format!("{plan}{exercise}"));
+    let server = lab.serve();
+    for name in ["host/web", "host/directory"] {
+        lab.ok(&["run", name]);
+    }
+    let run = lab.json(&["run", "exercise"]);
+    assert_eq!(
+        (outcome(&run), &run["figures"]["snapshots"]),
+        ("good", &2.into()),
+        "{run:#}"
+    );
+    let drills = lab.json(&["evidence", "list", "--kind", "drill"]);
+    let records = drills.as_array().unwrap();
+    let whole = &records.last().unwrap()["detail"];
+    assert_eq!(whole["verdict"]["verdict"], "met", "{drills:#}");
+    let order: Vec<&str> = whole["recovered"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["workload"].as_str().unwrap())
+        .collect();
+    assert_eq!(order, ["host/directory", "host/web"]);
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let report = |lab: &Lab| {
+        let mut command = lab.command(&["report", "compliance", "--from", &day, "--json"]);
+        let output = command.output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), report.to_string())
+    };
+    let (_, text) = report(&lab);
+    assert!(text.contains("host/directory") && text.contains("11.5"), "{text}");
+
+    // One does not come back: it is said, and the other is recovered none the less.
+    for pack in files_below(&lab.path("repo/packs")) {
+        let mut bytes = fs::read(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&pack, bytes).unwrap();
+    }
+    let mut command = lab.command(&["run", "exercise", "--json"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(run["code"], "RL221", "{run:#}");
+    let (code, text) = report(&lab);
+    assert_eq!(code, Some(4), "a drill that failed contradicts: {text}");
+    server.stop();
 }

@@ -7,6 +7,7 @@ use jiff::{Timestamp, ToSpan};
 use relight_model::objective::Verdict;
 use relight_model::objective::exercise::Recovered;
 use relight_model::plan::{Policy, WorkloadEntry};
+use relight_pbs::service::datastore::Datastore;
 use relight_repo::Repository;
 use relight_workloads::kind::Kind;
 
@@ -23,19 +24,30 @@ use crate::state::EvidenceFilter;
 /// So many workloads of a stage are recovered at a time in an exercise.
 const AT_A_TIME: usize = 2;
 
-fn kind_of(planned: &Planned, entry: &WorkloadEntry) -> Result<&'static dyn Kind, RunFailure> {
+/// The kind that brings a workload back: of the method that the plan names, or else, where clients push, of what the newest
+/// snapshot is.
+fn kind_of(
+    context: &Context,
+    planned: &Planned,
+    entry: &WorkloadEntry,
+    datastore: &Datastore,
+) -> Result<&'static dyn Kind, RunFailure> {
     let name = &entry.name.value;
-    let method = kinds::method(&planned.plan, entry).ok_or_else(|| {
-        RunFailure::new(
-            Code::Settings,
-            format!("nothing says how {name} is captured: give it or its policy a method"),
-        )
-    })?;
-    kinds::of(method).ok_or_else(|| {
-        RunFailure::new(
-            Code::Method,
-            format!("{name}: this version cannot restore what the method {method} captures"),
-        )
+    if let Some(method) = kinds::method(&planned.plan, entry) {
+        return kinds::of(method).ok_or_else(|| {
+            let why = format!("{name}: this version cannot restore what the method {method} captures");
+            RunFailure::new(Code::Method, why)
+        });
+    }
+    let points = context.points(datastore, name)?;
+    let newest = points
+        .last()
+        .and_then(|(body, _)| kinds::of_snapshot(&body.snapshot));
+    newest.ok_or_else(|| {
+        let why = format!(
+            "{name}: there is no snapshot that a drill could bring back, and the plan names no method"
+        );
+        RunFailure::new(Code::Nothing, why)
     })
 }
 
@@ -126,10 +138,10 @@ fn was_controlled(context: &Context, planned: &Planned, workload: &str, now: Tim
 pub(super) fn one(context: &Context, planned: &Planned, task: &Task) -> Result<Done, RunFailure> {
     let name = workload_of(task)?;
     let (entry, policy) = planned.workload(name)?;
-    let kind = kind_of(planned, entry)?;
     let datastore = context.datastore(&policy.repository.value)?;
     // The list notices that the keyring has changed.
     datastore.list()?;
+    let kind = kind_of(context, planned, entry, datastore)?;
     let repository = datastore.repository();
     let now = Timestamp::now();
     let mut request = request(task, entry, policy, &repository, kind, &context.sandbox, now);
@@ -156,10 +168,12 @@ pub(super) fn everything(context: &Context, planned: &Planned, task: &Task) -> R
         let Some((_, policy)) = planned.plan.policy_of(entry) else {
             continue;
         };
-        let ready = kind_of(planned, entry).and_then(|kind| {
-            let datastore = context.datastore(&policy.repository.value)?;
+        let ready = context.datastore(&policy.repository.value).and_then(|datastore| {
             datastore.list()?;
-            Ok((kind, datastore.repository()))
+            Ok((
+                kind_of(context, planned, entry, datastore)?,
+                datastore.repository(),
+            ))
         });
         match ready {
             Ok((kind, repository)) => repositories.push((entry, policy, kind, repository)),
