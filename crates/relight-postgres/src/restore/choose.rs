@@ -8,6 +8,7 @@ use crate::base::{About, is_base};
 use crate::error::{PostgresError, Result};
 use crate::lsn::Lsn;
 use crate::wal::store::Catalog;
+use crate::wal::tail::Tail;
 use crate::wal::windows::{Base, Log, View, Window, view};
 
 /// Where a recovery begins.
@@ -51,6 +52,20 @@ pub fn choose<'a>(
     timeline: Timeline,
     wanted: Option<SnapshotId>,
 ) -> Result<Chosen<'a>> {
+    choose_with(snapshots, &Tail::default(), goal, timeline, wanted)
+}
+
+/// The same where the newest log is replayed, too, which is in no snapshot yet.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_with<'a>(
+    snapshots: &'a [Snapshot],
+    tail: &Tail,
+    goal: &Goal,
+    timeline: Timeline,
+    wanted: Option<SnapshotId>,
+) -> Result<Chosen<'a>> {
     let mut bases: Vec<(&Snapshot, About)> = Vec::new();
     for snapshot in snapshots.iter().filter(|snapshot| is_base(snapshot)) {
         if wanted.is_none_or(|wanted| wanted == snapshot.id) {
@@ -78,7 +93,8 @@ pub fn choose<'a>(
         .iter()
         .filter_map(|(snapshot, _)| Base::of(snapshot))
         .collect();
-    let log = Log::of(&Catalog::of(snapshots.to_vec()));
+    let mut log = Log::of(&Catalog::of(snapshots.to_vec()));
+    tail.add_to(&mut log);
     let view = view(&log, &about_bases);
     let named;
     let goal = match goal {

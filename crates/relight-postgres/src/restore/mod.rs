@@ -20,7 +20,7 @@ use relight_repo::snapshot::Snapshot;
 use relight_workloads::kind::Work;
 use serde::Serialize;
 
-pub use choose::{Chosen, choose};
+pub use choose::{Chosen, choose, choose_with};
 pub use layout::TablespaceMap;
 pub use log::{LogReport, LogRequest, put_log};
 pub use target::{Action, Goal, Recovery, Timeline, goal_time};

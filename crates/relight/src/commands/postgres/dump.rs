@@ -11,6 +11,7 @@ use relight_postgres::extract::{Extraction, Format, What};
 use relight_postgres::launch::Programs;
 use relight_postgres::restore::Recovery;
 use relight_postgres::wal::store::LogStore;
+use relight_postgres::wal::tail::Tail;
 use serde::Serialize;
 
 use super::backup::{meter, watched};
@@ -83,7 +84,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let snapshots = of_workload(&repository, &options.name)?;
     let goal = options.goal.goal()?;
-    let chosen = options.goal.choose(&snapshots)?;
+    let chosen = options.goal.choose(&snapshots, &Tail::default())?;
     let programs = Programs::find(
         chosen.about.major(),
         options.bin.as_deref(),

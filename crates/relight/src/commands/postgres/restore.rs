@@ -13,6 +13,7 @@ use relight_postgres::Lsn;
 use relight_postgres::launch::{self, Programs, Reached};
 use relight_postgres::restore::{self, Action, Chosen, Goal, Recovery, TablespaceMap, Timeline};
 use relight_postgres::wal::store::LogStore;
+use relight_postgres::wal::tail::Tail;
 use relight_repo::Repository;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::Snapshot;
@@ -23,7 +24,7 @@ use super::name::ClusterName;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
-use crate::{output, target};
+use crate::{cancel, output, target};
 
 /// How far a recovery goes.
 #[derive(Debug, Args)]
@@ -88,14 +89,15 @@ impl GoalOptions {
         }
     }
 
-    /// The base backup to begin with, and the window.
-    pub fn choose<'a>(&self, snapshots: &'a [Snapshot]) -> Result<Chosen<'a>> {
+    /// The base backup to begin with, and the window. `tail` is the newest log, if it is replayed as well.
+    pub fn choose<'a>(&self, snapshots: &'a [Snapshot], tail: &Tail) -> Result<Chosen<'a>> {
         let wanted = match &self.base {
             Some(given) => Some(target::choose(snapshots, given)?.id),
             None => None,
         };
-        Ok(restore::choose(
+        Ok(restore::choose_with(
             snapshots,
+            tail,
             &self.goal()?,
             self.timeline()?,
             wanted,
@@ -195,7 +197,8 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let workload = &options.name.0;
     let snapshots = of_workload(&repository, &options.name)?;
     let goal = options.goal.goal()?;
-    let chosen = options.goal.choose(&snapshots)?;
+    let newest = LogStore::new(repository.clone(), workload.clone(), cancel::flag()).tail()?;
+    let chosen = options.goal.choose(&snapshots, &newest)?;
     let owner = owner(options.user.as_deref())?;
     let programs = if options.start {
         Some(Programs::find(
@@ -345,6 +348,8 @@ fn fetch_command(global: &Global, workload: &str) -> Result<String> {
         program.display().to_string(),
         "wal-fetch".into(),
         "--quiet".into(),
+        // What is restored goes its own way: it may take the newest log for what it is.
+        "--partial".into(),
     ];
     let location = global.location()?;
     let location = if location.contains("://") {
