@@ -99,6 +99,7 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
         let source = Source::of(rehearsal.subject)?;
         (source.bin, source.user)
     };
+    let (bin, user) = (words.bin.clone().or(bin), words.user.clone().or(user));
     let owner = sandbox::owner(user.as_deref())?;
     let programs = Programs::find(about.major(), bin.as_deref(), Some(owner))?;
     let windows = windows(rehearsal.snapshots);
@@ -136,6 +137,7 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
     };
     work.note(&format!("restoring {} to {goal}", rehearsal.subject.workload));
     let report = restore::restore(rehearsal.reader, rehearsal.snapshot, &options, work)?;
+    sandbox::link_tablespaces(&data)?;
     let mut size = report.bytes;
     if let Some(window) = window.filter(|_| goal != Goal::Immediate) {
         size += put_log(rehearsal, &about, window.timeline, &goal, &data, owner, work)?;
@@ -229,7 +231,12 @@ impl Restored for Drill<'_> {
             // Only of a server at rest can all pages be looked at.
             self.stop()?;
             work.note("looking at the checksums of all pages");
-            probes.push(probes::checksums(&self.programs, &self.data)?);
+            probes.push(probes::checksums(
+                &self.programs,
+                self.rehearsal.sandbox,
+                &self.data,
+                work,
+            )?);
         }
         Ok(probes)
     }

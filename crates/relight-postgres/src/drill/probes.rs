@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use relight_model::ByteSize;
 use relight_repo::RepoError;
+use relight_workloads::error::WorkloadError;
 use relight_workloads::kind::Work;
 use relight_workloads::rehearse::Probed;
+use relight_workloads::rehearse::isolated::Isolated;
 
-use super::sandbox::Server;
+use super::sandbox::{INSIDE, Server, isolated};
 use super::words::Query;
 use super::{Drill, Goal};
 use crate::base::RowCount;
@@ -19,6 +22,8 @@ use crate::base::pages::segment_of;
 use crate::error::{PostgresError, Result};
 use crate::launch::{Programs, SANDBOX_PORT};
 
+/// No program of a drill runs longer.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// So many things that are wrong are named.
 const NAMED: usize = 5;
 /// So many characters of what a program says are kept.
@@ -31,7 +36,7 @@ pub(super) fn run(drill: &Drill<'_>, server: &Server, work: &Work) -> Result<Vec
     probes.push(opens(server, &databases));
     if drill.words.amcheck {
         work.note("pg_amcheck looks at all tables and indexes");
-        probes.push(amcheck(&drill.programs, server)?);
+        probes.push(amcheck(drill, server, work)?);
     }
     if drill.words.rows && !drill.counted.is_empty() {
         probes.push(rows(server, &drill.counted, &drill.goal));
@@ -100,24 +105,33 @@ fn opens(server: &Server, databases: &[String]) -> Probed {
     verdict("databases", what, &wrong)
 }
 
-fn amcheck(programs: &Programs, server: &Server) -> Result<Probed> {
-    let output = programs
-        .command("pg_amcheck")
+fn amcheck(drill: &Drill<'_>, server: &Server, work: &Work) -> Result<Probed> {
+    let program = isolated(&drill.programs, drill.rehearsal.sandbox, "pg_amcheck")
         .args(["--all", "--install-missing", "--jobs=2", "--host"])
-        .arg(server.socket())
+        .arg(Server::socket_inside())
         .arg(format!("--port={SANDBOX_PORT}"))
-        .arg(format!("--username={}", server.superuser))
-        .output()
-        .map_err(PostgresError::io("run", &programs.path("pg_amcheck")))?;
+        .arg(format!("--username={}", server.superuser));
+    let (passed, said) = run_isolated(&program, work)?;
     Ok(Probed {
         name: "pg_amcheck".into(),
-        passed: output.status.success(),
-        seen: if output.status.success() {
+        passed,
+        seen: if passed {
             "tables and indexes are in order".into()
         } else {
-            shown(&[output.stdout, output.stderr].concat())
+            said
         },
     })
+}
+
+/// Runs a program to its end: whether that was a good one, and what it said.
+fn run_isolated(program: &Isolated, work: &Work) -> Result<(bool, String)> {
+    let refused = |error: WorkloadError| match error {
+        WorkloadError::Repo(error) => PostgresError::Repo(error),
+        other => PostgresError::Refused(other.to_string()),
+    };
+    let mut running = program.start().map_err(refused)?;
+    let ended = running.wait(LONGEST, &work.cancelled).map_err(refused)?;
+    Ok((ended.is_success(), shown(&running.output())))
 }
 
 /// Compares numbers of rows. Behind the end of the backup they may have changed.
@@ -188,23 +202,21 @@ fn ask(server: &Server, query: &Query) -> Probed {
 }
 
 /// Looks at the checksums of all pages of a server at rest.
-pub(super) fn checksums(programs: &Programs, data: &Path) -> Result<Probed> {
+pub(super) fn checksums(programs: &Programs, sandbox: &Path, data: &Path, work: &Work) -> Result<Probed> {
     let path = data.join(control::PATH);
     let bytes = fs::read(&path).map_err(PostgresError::io("read", &path))?;
     if !Control::parse(&bytes)?.checksums {
         return Ok(Probed::passed("checksums", "the cluster has none"));
     }
-    let output = programs
-        .command("pg_checksums")
-        .arg("--check")
-        .arg("-D")
-        .arg(data)
-        .output()
-        .map_err(PostgresError::io("run", &programs.path("pg_checksums")))?;
+    let inside = Path::new(INSIDE).join(data.strip_prefix(sandbox).unwrap_or(data));
+    let program = isolated(programs, sandbox, "pg_checksums")
+        .args(["--check", "-D"])
+        .arg(inside);
+    let (passed, seen) = run_isolated(&program, work)?;
     Ok(Probed {
         name: "checksums".into(),
-        passed: output.status.success(),
-        seen: shown(&[output.stdout, output.stderr].concat()),
+        passed,
+        seen,
     })
 }
 

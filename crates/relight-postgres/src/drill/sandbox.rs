@@ -1,7 +1,7 @@
 //! The server of a drill: in namespaces of its own, reached only by a socket in a folder that nobody else may enter.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,41 @@ pub(super) fn let_in(sandbox: &Path, (user, group): (u32, u32)) -> Result<()> {
         .map_err(PostgresError::io("close to others", sandbox))
 }
 
+/// Where the programs of a drill see the sandbox: their user may not get through the folders above it.
+pub(super) const INSIDE: &str = "/run/cluster";
+/// Runs in the namespaces as root before the program does: $1 is the sandbox, $2 and $3 are user and group.
+const ENTER: &str = "sandbox=$1 user=$2 group=$3; shift 3; mkdir /run/cluster && mount --bind \"$sandbox\" /run/cluster && \
+                     cd /run/cluster || exit 125; exec setpriv --reuid=\"$user\" --regid=\"$group\" --clear-groups \
+                     --no-new-privs -- \"$@\"";
+
+/// A program of the cluster's version, in namespaces of its own, run as the cluster's user.
+pub(super) fn isolated(programs: &Programs, sandbox: &Path, program: &str) -> Isolated {
+    let (user, group) = programs.owner().unwrap_or_default();
+    Isolated::new("/bin/sh", sandbox)
+        .args(["-c", ENTER, "relight-enter"])
+        .arg(sandbox)
+        .args([user.to_string(), group.to_string()])
+        .arg(programs.path(program))
+}
+
+/// Has what leads to tablespaces lead to where programs in the sandbox see them.
+pub(super) fn link_tablespaces(data: &Path) -> Result<()> {
+    let folder = data.join("pg_tblspc");
+    for entry in fs::read_dir(&folder).map_err(PostgresError::io("look into", &folder))? {
+        let path = entry.map_err(PostgresError::io("look into", &folder))?.path();
+        if !path.is_symlink() {
+            continue;
+        }
+        let inside = Path::new(INSIDE)
+            .join("tablespaces")
+            .join(path.file_name().unwrap_or_default());
+        fs::remove_file(&path)
+            .and_then(|()| std::os::unix::fs::symlink(inside, &path))
+            .map_err(PostgresError::io("link", &path))?;
+    }
+    Ok(())
+}
+
 /// A server that runs in a sandbox. Dropping it kills it.
 pub(super) struct Server {
     running: Running,
@@ -82,11 +117,9 @@ impl Server {
         let rules = socket.join("rules.conf");
         crate::restore::make_file(&rules, Some(owner))?;
         fs::write(&rules, "local all all trust\n").map_err(PostgresError::io("write", &rules))?;
-        let mut isolated = Isolated::new(programs.path("postgres"), sandbox)
-            .user(owner.0, owner.1)
-            .arg("-D")
-            .arg(data);
-        for (key, value) in launch::sandbox_settings(&socket, &rules) {
+        let seen = |path: &Path| Path::new(INSIDE).join(path.strip_prefix(sandbox).unwrap_or(path));
+        let mut isolated = isolated(programs, sandbox, "postgres").arg("-D").arg(seen(data));
+        for (key, value) in launch::sandbox_settings(&seen(&socket), &seen(&rules)) {
             isolated = isolated.arg("-c").arg(format!("{key}={value}"));
         }
         let running = isolated
@@ -132,9 +165,9 @@ impl Server {
         Connection::open(&self.settings(&self.superuser, database)?, Mode::Queries)
     }
 
-    /// The folder of its socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// The folder of its socket, as programs in the sandbox see it.
+    pub fn socket_inside() -> PathBuf {
+        Path::new(INSIDE).join("s")
     }
 
     /// The first of the superusers that were known when the backup was taken and that is still there.
@@ -175,10 +208,9 @@ impl Server {
 /// The process of the server on a data directory as this process sees it: the one whose working directory that is and whose
 /// parent is not such a one.
 fn outer_process(data: &Path) -> Option<rustix::process::Pid> {
-    let data = fs::canonicalize(data).ok()?;
-    let works_here = |process: &str| {
-        fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|directory| directory == data)
-    };
+    let place = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let data = place(data)?;
+    let works_here = |process: &str| place(Path::new(&format!("/proc/{process}/cwd"))) == Some(data);
     let parent = |process: &str| {
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;

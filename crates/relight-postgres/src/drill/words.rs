@@ -1,5 +1,7 @@
 //! What a plan says under `probe` of a cluster.
 
+use std::path::PathBuf;
+
 use relight_workloads::error::{Result, WorkloadError};
 use relight_workloads::kind::Subject;
 use relight_workloads::rehearse::command::CommandWords;
@@ -18,6 +20,10 @@ pub(super) struct Words {
     pub checksums: bool,
     /// Whether rows are counted and compared with what was counted when the backup was taken.
     pub rows: bool,
+    /// Folder of the programs of the cluster's version [default: what source says].
+    pub bin: Option<PathBuf>,
+    /// User that the server runs as [default: what source says].
+    pub user: Option<String>,
     #[serde(flatten)]
     pub command: CommandWords,
 }
@@ -29,6 +35,8 @@ impl Default for Words {
             amcheck: true,
             checksums: true,
             rows: true,
+            bin: None,
+            user: None,
             command: CommandWords::default(),
         }
     }
@@ -47,7 +55,16 @@ pub(super) struct Query {
 }
 
 /// `deny_unknown_fields` does not go together with `flatten`.
-const KNOWN: &[&str] = &["sql", "amcheck", "checksums", "rows", "command", "timeout"];
+const KNOWN: &[&str] = &[
+    "sql",
+    "amcheck",
+    "checksums",
+    "rows",
+    "bin",
+    "user",
+    "command",
+    "timeout",
+];
 
 impl Words {
     /// Those of a subject.
