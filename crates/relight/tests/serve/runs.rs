@@ -248,6 +248,66 @@ fn no_run_is_lost_or_doubled_when_the_server_is_killed() {
 }
 
 #[test]
+fn no_run_is_lost_or_doubled_when_the_server_is_killed_under_load() {
+    const WORKLOADS: usize = 5;
+    let mut plan = format!(
+        "{}\n[limit]\nruns = 4\n[limit.host]\ndefault = 4\n",
+        PLAN.split("[[workload]]").next().unwrap()
+    );
+    for number in 0..WORKLOADS {
+        plan.push_str(&format!(
+            "[[workload]]\nname = 'host/web{number}'\npolicy = 'files'\nsource = {{ paths = ['DATA/{number}'] }}\n"
+        ));
+    }
+    let lab = Lab::with_plan(&plan);
+    lab.slow_data();
+    let large = fs::read(lab.path("data/large")).unwrap();
+    fs::remove_file(lab.path("data/large")).unwrap();
+    for number in 0..WORKLOADS {
+        fs::create_dir(lab.path(&format!("data/{number}"))).unwrap();
+    }
+    for round in 1..=3_usize {
+        for number in 0..WORKLOADS {
+            // Each its own, and new each time.
+            let at = number * (8 << 20) + round * 4096;
+            fs::write(
+                lab.path(&format!("data/{number}/large")),
+                &large[at..at + (24 << 20)],
+            )
+            .unwrap();
+        }
+        let mut server = lab.serve();
+        for number in 0..WORKLOADS {
+            lab.ok(&["run", &format!("host/web{number}"), "--no-wait"]);
+        }
+        lab.wait("some are at work", |runs| {
+            runs.iter().filter(|run| outcome(run) == "running").count() >= 2
+        });
+        let chance = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .subsec_nanos();
+        std::thread::sleep(Duration::from_millis(u64::from(chance % 700)));
+        server.signal("-KILL");
+        server.child.wait().unwrap();
+        let server = lab.serve();
+        let good = |runs: &[Value]| runs.iter().filter(|run| outcome(run) == "good").count();
+        lab.wait("all are done", |runs| {
+            good(runs) >= WORKLOADS * round && runs.iter().all(|run| outcome(run) != "running")
+        });
+        for number in 0..WORKLOADS {
+            let workload = format!("host/web{number}");
+            assert_eq!(lab.points(&workload), round, "{workload}");
+            let runs = lab.runs(&["--workload", &workload, "--outcome", "good"]);
+            assert_eq!(runs.len(), round, "{runs:#?}");
+        }
+        server.stop();
+    }
+    lab.ok(&["verify"]);
+    assert!(lab.json(&["evidence", "verify"])["broken"].is_null());
+}
+
+#[test]
 fn runs_are_cancelled_and_retried() {
     let lab = Lab::with_plan(PLAN);
     lab.slow_data();
