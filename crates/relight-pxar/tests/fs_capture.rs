@@ -530,5 +530,5 @@ fn a_capture_can_be_cancelled_and_shows_how_far_it_is() {
     );
     assert!(matches!(result, Err(CaptureError::Cancelled)));
     assert_eq!(progress.files.into_inner(), 4);
-    assert_eq!(progress.bytes.into_inner(), 20_000);
+    assert_eq!(progress.bytes.load(std::sync::atomic::Ordering::Relaxed), 20_000);
 }
