@@ -9,7 +9,9 @@ mod clocks;
 pub mod code;
 mod context;
 mod facts;
+mod follow;
 mod live;
+mod records;
 mod recover;
 mod scheduler;
 mod task;
@@ -25,7 +27,7 @@ use std::time::Duration;
 use relight_model::schedule::Clock;
 
 pub use clocks::read as clock;
-pub(crate) use scheduler::check;
+pub(crate) use follow::check;
 
 pub use code::{Code, RunFailure};
 pub(crate) use context::{Context, Planned};

@@ -1,34 +1,33 @@
 //! The scheduler's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use relight_model::plan::Plan;
 use relight_model::schedule::{Clock, ClockAlarm, Decision, JobId, Next, Outcome, State as Memory};
 
 use super::arrivals::Arrival;
 use super::code::{Code, RunFailure};
 use super::context::{Context, Planned};
+use super::follow;
 use super::live::Live;
+use super::records::records;
 use super::task::Task;
 use super::work::{self, Done};
 use super::{Current, Message, recover};
 use crate::config::Config;
 use crate::drills;
-use crate::error::{Result, ServerError};
-use crate::evidence::detail::{Ended, RunDetail, details};
+use crate::error::Result;
+use crate::evidence::detail::Ended;
 use crate::evidence::{Kind, NewEvidence, Outcome as Written};
-use crate::state::{NewRun, Remembered, Request, Run, RunEnd, RunFilter};
+use crate::state::{NewRun, Remembered, Request, Run, RunFilter};
 
 /// How often it is looked what operators ask for.
 const LOOK: Duration = Duration::from_secs(1);
-/// File in the folder of the state.
-const LAST_GOOD: &str = "plan.last-good.toml";
 /// How often the clocks are compared even if nothing is due.
 const CLOCKS: Duration = Duration::from_secs(60);
 /// What could not be written down is tried again after this time.
@@ -57,57 +56,6 @@ pub(super) struct Scheduler {
     breaking_off: bool,
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
-fn read_plan(path: &Path) -> Result<Planned> {
-    let text = std::fs::read_to_string(path).map_err(ServerError::file("read the plan in", path))?;
-    let plan = Plan::parse(&text).map_err(|errors| ServerError::Config {
-        path: path.to_path_buf(),
-        why: errors.to_string(),
-    })?;
-    Ok(Planned::new(plan))
-}
-
-/// Whether a plan can be had: that of the configuration, or the last one that could be understood.
-///
-/// # Errors
-/// What is wrong with that of the configuration.
-pub(crate) fn check(config: &Config) -> Result<()> {
-    plan_at_start(config).map(drop)
-}
-
-/// The plan in the configuration, or else the last one that could be understood: a typing error must not be the reason why
-/// nothing is backed up after a restart.
-fn plan_at_start(config: &Config) -> Result<Planned> {
-    let kept = config.server.state.join(LAST_GOOD);
-    match read_plan(&config.path) {
-        Ok(planned) => {
-            keep(&config.path, &kept);
-            Ok(planned)
-        }
-        Err(error) if kept.exists() => {
-            let planned = read_plan(&kept)?;
-            tracing::error!(
-                "{error}; the last plan that could be understood is kept, {}",
-                kept.display()
-            );
-            Ok(planned)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Keeps a copy of a plan that could be understood.
-fn keep(plan: &Path, kept: &Path) {
-    let new = kept.with_extension("new");
-    let copied = std::fs::copy(plan, &new).and_then(|_| std::fs::rename(&new, kept));
-    if let Err(error) = copied {
-        tracing::warn!("keep a copy of the plan in {}: {error}", kept.display());
-    }
-}
-
 impl Scheduler {
     pub fn new(
         config: &Config,
@@ -116,8 +64,8 @@ impl Scheduler {
         tell: Sender<Message>,
         clocks: Box<dyn Fn() -> Clock + Send>,
     ) -> Result<Self> {
-        let modified = modified(&config.path);
-        let planned = plan_at_start(config)?;
+        let modified = follow::modified(&config.path);
+        let planned = follow::plan_at_start(config)?;
         let memory = match context.state.remembered()? {
             Some((head, rows)) => Memory::from_rows(head, rows),
             None => Memory::new(clocks()),
@@ -128,7 +76,7 @@ impl Scheduler {
             tell,
             clocks,
             path: config.path.clone(),
-            kept: config.server.state.join(LAST_GOOD),
+            kept: follow::kept(config),
             modified,
             current: Arc::new(RwLock::new(Arc::new(planned))),
             alarm: memory.clock_alarm(),
@@ -225,14 +173,14 @@ impl Scheduler {
 
     /// The plan is read again when its file is another. One that cannot be understood changes nothing.
     fn follow_plan(&mut self) {
-        let now = modified(&self.path);
+        let now = follow::modified(&self.path);
         if now == self.modified || now.is_none() {
             return;
         }
         self.modified = now;
-        match read_plan(&self.path) {
+        match follow::read_plan(&self.path) {
             Ok(planned) => {
-                keep(&self.path, &self.kept);
+                follow::keep(&self.path, &self.kept);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(planned);
                 self.next = None;
                 self.note(Kind::Server, "the plan was read again", Written::Done, None);
@@ -508,7 +456,7 @@ impl Scheduler {
                 "its snapshot says that not everything was saved",
             )
         });
-        let records = |number| {
+        let ended = |number| {
             let run = Run {
                 number,
                 job: job.clone(),
@@ -528,7 +476,7 @@ impl Scheduler {
         };
         let state = &self.context.state;
         let written = state
-            .add_ended_run(&new, records, &Remembered::of(&mut memory))
+            .add_ended_run(&new, ended, &Remembered::of(&mut memory))
             .and_then(|_| state.set_arrivals_known(&arrival.repository, arrival.published));
         match written {
             Ok(()) => {
@@ -562,59 +510,4 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// As exact as the row says it: a record of millions should be short.
-fn in_milliseconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
-}
-
-/// The row of a run that has ended, and its evidence.
-fn records(
-    run: &Run,
-    done: &Done,
-    ended: Ended,
-    failure: Option<RunFailure>,
-    now: Timestamp,
-    pushed: bool,
-) -> (RunEnd, NewEvidence) {
-    let (code, message) = match failure {
-        Some(failure) => (Some(failure.code), Some(failure.message)),
-        None => (None, None),
-    };
-    let detail = RunDetail {
-        run: run.number,
-        job: run.job.clone(),
-        due: in_milliseconds(run.due),
-        started: in_milliseconds(run.started),
-        ended,
-        attempt: run.attempt,
-        pushed,
-        code: code.clone(),
-        message: message.clone(),
-        repository: run.repository.clone(),
-        snapshot: done.snapshot.clone(),
-        figures: done.figures.clone(),
-    };
-    let evidence = NewEvidence {
-        time: in_milliseconds(now),
-        kind: Kind::Run,
-        who: run.who.clone(),
-        what: run.job.to_string(),
-        outcome: match ended {
-            Ended::Good => Written::Done,
-            _ => Written::Failed,
-        },
-        detail: details(&detail),
-    };
-    let end = RunEnd {
-        number: run.number,
-        ended: now,
-        outcome: ended,
-        code,
-        message,
-        snapshot: done.snapshot.clone(),
-        figures: done.figures.clone(),
-    };
-    (end, evidence)
 }

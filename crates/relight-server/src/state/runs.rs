@@ -1,11 +1,12 @@
-//! Runs in the database: what was begun and how it ended, what the scheduler remembers, and what operators asked for. What
-//! belongs together is written together, so that a server that is killed has no run lost or doubled.
+//! Runs in the database: what was begun and how it ended. It is written together with what the scheduler remembers then, so
+//! that a server that is killed has no run lost or doubled.
 
 use jiff::Timestamp;
-use relight_model::schedule::{Head, JobId, Row as JobRow, RunKind};
+use relight_model::schedule::{JobId, RunKind};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::evidence::append;
+use super::schedule::Remembered;
 use super::{Change, State};
 use crate::error::{Result, ServerError};
 use crate::evidence::NewEvidence;
@@ -117,68 +118,15 @@ pub struct RunFilter {
     pub limit: Option<u32>,
 }
 
-/// All that the scheduler remembers, as it is kept: beside jobs, and of each job.
-pub type Memory = (Head, Vec<(JobId, JobRow)>);
-
-/// What an operator asks of the scheduler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Run this job now.
-    Run(JobId),
-    /// End this run.
-    Cancel(u64),
-    /// The clock is right.
-    ConfirmClock,
-}
-
-/// What the scheduler remembers has changed so.
-#[derive(Debug, Default)]
-pub struct Remembered {
-    /// What it remembers beside jobs.
-    pub head: Option<Head>,
-    /// Rows of jobs.
-    pub rows: Vec<(JobId, JobRow)>,
-}
-
-impl Remembered {
-    /// What has changed since this was last asked.
-    pub fn of(state: &mut relight_model::schedule::State) -> Self {
-        let changed: Vec<JobId> = state.take_changed().collect();
-        Self {
-            head: Some(state.head()),
-            rows: changed
-                .into_iter()
-                .map(|job| (job.clone(), state.row(&job)))
-                .collect(),
-        }
-    }
-
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        if let Some(head) = &self.head {
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO schedule_head (one, head) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET head = excluded.head",
-            )?;
-            statement.execute([json(head)?])?;
-        }
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO schedule_jobs (job, row) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET row = excluded.row",
-        )?;
-        for (job, row) in &self.rows {
-            statement.execute(params![job.to_string(), json(row)?])?;
-        }
-        Ok(())
-    }
-}
-
-fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+pub(super) fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(row.get(column)?).map_err(|error| bad(column, error))
 }
 
@@ -209,7 +157,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     })
 }
 
-fn number(number: u64) -> i64 {
+pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -290,37 +238,6 @@ fn begin(connection: &Connection, new: &NewRun) -> rusqlite::Result<Run> {
 }
 
 impl State {
-    /// What the scheduler remembers; `None` if it has never run.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn remembered(&self) -> Result<Option<Memory>> {
-        let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-            ServerError::Refused(format!(
-                "what the scheduler remembers of {what} cannot be read: {error}"
-            ))
-        };
-        let (head, rows): (Option<String>, Vec<(String, String)>) = self.read(|connection| {
-            let head = connection
-                .query_row("SELECT head FROM schedule_head", [], |row| row.get(0))
-                .optional()?;
-            let mut statement = connection.prepare("SELECT job, row FROM schedule_jobs")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok((head, rows.collect::<rusqlite::Result<_>>()?))
-        })?;
-        let Some(head) = head else {
-            return Ok(None);
-        };
-        let head = serde_json::from_str(&head).map_err(|error| unreadable("itself", &error))?;
-        let mut jobs = Vec::with_capacity(rows.len());
-        for (job, row) in rows {
-            let id: JobId = job.parse().map_err(|error| unreadable(&job, &error))?;
-            let row = serde_json::from_str(&row).map_err(|error| unreadable(&job, &error))?;
-            jobs.push((id, row));
-        }
-        Ok(Some((head, jobs)))
-    }
-
     /// Writes what the scheduler has decided, all of it or nothing: runs that begin and what it remembers. Gives the runs.
     ///
     /// # Errors
@@ -456,63 +373,6 @@ impl State {
         })
     }
 
-    /// An operator asks for something; the scheduler takes it up within seconds, or when the server is started.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn request(&self, request: &Request, who: &str, now: Timestamp) -> Result<()> {
-        let (what, job, run) = match request {
-            Request::Run(job) => ("run", Some(job.to_string()), None),
-            Request::Cancel(run) => ("cancel", None, Some(number(*run))),
-            Request::ConfirmClock => ("confirm-clock", None, None),
-        };
-        self.change(|connection| {
-            connection.execute(
-                "INSERT INTO run_requests (what, job, run, who, time, taken) VALUES (?, ?, ?, ?, ?, 0)",
-                params![what, job, run, who, now.as_millisecond()],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// What operators ask for, in the order in which they did, with who it was. It stays until [`State::take_requests`].
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn requests(&self) -> Result<Vec<(i64, Request, String)>> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, what, job, run, who FROM run_requests WHERE taken = 0 ORDER BY id",
-            )?;
-            let rows = statement.query_map([], |row| {
-                let what: String = row.get(1)?;
-                let job: Option<String> = row.get(2)?;
-                let run: Option<i64> = row.get(3)?;
-                let request = match (what.as_str(), job, run) {
-                    ("run", Some(job), _) => Request::Run(job.parse().map_err(|error| bad(2, error))?),
-                    ("cancel", _, Some(run)) => Request::Cancel(run.unsigned_abs()),
-                    _ => Request::ConfirmClock,
-                };
-                Ok((row.get(0)?, request, row.get(4)?))
-            })?;
-            rows.collect()
-        })
-    }
-
-    /// Requests were taken up. Who asked for a run is known until the run begins.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn take_requests(&self, ids: &[i64], remembered: &Remembered) -> Result<()> {
-        self.change(|connection| {
-            for id in ids {
-                connection.execute("UPDATE run_requests SET taken = 1 WHERE id = ?", [id])?;
-            }
-            connection.execute("DELETE FROM run_requests WHERE taken = 1 AND what <> 'run'", [])?;
-            Ok(remembered.write(connection)?)
-        })
-    }
-
     /// Whether a snapshot of a workload is that of a run.
     ///
     /// # Errors
@@ -522,34 +382,6 @@ impl State {
             let mut statement =
                 connection.prepare_cached("SELECT 1 FROM runs WHERE workload = ? AND snapshot = ?")?;
             statement.exists([workload, snapshot])
-        })
-    }
-
-    /// Up to when the snapshots of a repository are known, by the time of their publication.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn arrivals_known(&self, repository: &str) -> Result<Option<Timestamp>> {
-        self.read(|connection| {
-            let select = "SELECT until FROM arrivals WHERE repository = ?";
-            connection
-                .query_row(select, [repository], |row| time(row, 0))
-                .optional()
-        })
-    }
-
-    /// The snapshots of a repository are known up to here.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn set_arrivals_known(&self, repository: &str, until: Timestamp) -> Result<()> {
-        self.change(|connection| {
-            connection.execute(
-                "INSERT INTO arrivals (repository, until) VALUES (?, ?)
-                 ON CONFLICT (repository) DO UPDATE SET until = excluded.until",
-                params![repository, until.as_millisecond()],
-            )?;
-            Ok(())
         })
     }
 }

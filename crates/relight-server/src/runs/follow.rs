@@ -1,0 +1,74 @@
+//! The plan as a file that an operator edits while the server runs.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use relight_model::plan::Plan;
+
+use super::context::Planned;
+use crate::config::Config;
+use crate::error::{Result, ServerError};
+
+/// File in the folder of the state.
+const LAST_GOOD: &str = "plan.last-good.toml";
+
+/// Where the last plan is kept that could be understood.
+pub(super) fn kept(config: &Config) -> PathBuf {
+    config.server.state.join(LAST_GOOD)
+}
+
+/// When a file was last written.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+}
+
+/// Reads a plan.
+///
+/// # Errors
+/// It cannot be read, or not be understood.
+pub(super) fn read_plan(path: &Path) -> Result<Planned> {
+    let text = std::fs::read_to_string(path).map_err(ServerError::file("read the plan in", path))?;
+    let plan = Plan::parse(&text).map_err(|errors| ServerError::Config {
+        path: path.to_path_buf(),
+        why: errors.to_string(),
+    })?;
+    Ok(Planned::new(plan))
+}
+
+/// Whether a plan can be had: that of the configuration, or the last one that could be understood.
+///
+/// # Errors
+/// What is wrong with that of the configuration.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    plan_at_start(config).map(drop)
+}
+
+/// The plan in the configuration, or else the last one that could be understood: a typing error must not be the reason why
+/// nothing is backed up after a restart.
+pub(super) fn plan_at_start(config: &Config) -> Result<Planned> {
+    let kept = kept(config);
+    match read_plan(&config.path) {
+        Ok(planned) => {
+            keep(&config.path, &kept);
+            Ok(planned)
+        }
+        Err(error) if kept.exists() => {
+            let planned = read_plan(&kept)?;
+            tracing::error!(
+                "{error}; the last plan that could be understood is kept, {}",
+                kept.display()
+            );
+            Ok(planned)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps a copy of a plan that could be understood.
+pub(super) fn keep(plan: &Path, kept: &Path) {
+    let new = kept.with_extension("new");
+    let copied = std::fs::copy(plan, &new).and_then(|_| std::fs::rename(&new, kept));
+    if let Err(error) = copied {
+        tracing::warn!("keep a copy of the plan in {}: {error}", kept.display());
+    }
+}
