@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use relight_model::Workload;
 use relight_model::plan::{Plan, Policy, WorkloadEntry};
 use relight_model::schedule::Schedule;
@@ -23,12 +24,15 @@ pub(crate) struct Planned {
     pub plan: Plan,
     /// As jobs.
     pub schedule: Schedule,
+    /// SHA-256 of the file it was read from.
+    pub digest: String,
 }
 
 impl Planned {
-    /// Of a plan.
-    pub fn new(plan: Plan) -> Self {
+    /// Of a plan and the text it was read from.
+    pub fn new(plan: Plan, text: &str) -> Self {
         Self {
+            digest: hex::encode(digest(&SHA256, text.as_bytes())),
             schedule: Schedule::new(&plan),
             plan,
         }

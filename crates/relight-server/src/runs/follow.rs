@@ -32,7 +32,7 @@ pub(super) fn read_plan(path: &Path) -> Result<Planned> {
         path: path.to_path_buf(),
         why: errors.to_string(),
     })?;
-    Ok(Planned::new(plan))
+    Ok(Planned::new(plan, &text))
 }
 
 /// Whether a plan can be had: that of the configuration, or the last one that could be understood.

@@ -106,6 +106,9 @@ impl Scheduler {
         if let Err(error) = drills::sweep(&self.context.sandbox) {
             tracing::error!("{error:?}: what drills of a killed server left");
         }
+        if self.planned().schedule.jobs().next().is_some() {
+            self.note_plan("the plan is kept");
+        }
         self.end_what_was_running();
         loop {
             match told.recv_timeout(LOOK) {
@@ -183,7 +186,7 @@ impl Scheduler {
                 follow::keep(&self.path, &self.kept);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(planned);
                 self.next = None;
-                self.note(Kind::Server, "the plan was read again", Written::Done, None);
+                self.note_plan("the plan was read again");
             }
             Err(error) => tracing::error!("{error}; the plan from before goes on being kept"),
         }
@@ -198,6 +201,24 @@ impl Scheduler {
             outcome,
             detail: serde_json::Map::new(),
         };
+        self.add(record);
+    }
+
+    /// Which plan holds from now on.
+    fn note_plan(&self, what: &str) {
+        let digest = self.planned().digest.clone();
+        self.add(NewEvidence {
+            time: Timestamp::now(),
+            kind: Kind::Server,
+            who: None,
+            what: what.to_owned(),
+            outcome: Written::Done,
+            detail: serde_json::Map::from_iter([("plan-sha256".to_string(), digest.into())]),
+        });
+    }
+
+    fn add(&self, record: NewEvidence) {
+        let what = record.what.clone();
         if let Err(error) = self.context.state.add_evidence(&[record]) {
             tracing::error!("{error}: that {what} could not be written down");
         }
