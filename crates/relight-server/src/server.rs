@@ -21,7 +21,7 @@ use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
 use crate::notify::notify;
 use crate::own::Keeper;
-use crate::runs::{self, Context, Runs};
+use crate::runs::{Board, Context, Runs};
 use crate::state::State;
 use crate::tls::Certificate;
 use crate::{repositories, rest};
@@ -39,6 +39,7 @@ pub struct Server {
     service: Arc<HttpService>,
     keeper: Keeper,
     context: Context,
+    board: Board,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
 }
@@ -116,8 +117,8 @@ impl Server {
             host: host.clone(),
             sandbox: config.server.state.join("sandbox"),
         };
+        let board = Board::open(&config)?;
         let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
-        runs::check(&config)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
             config,
@@ -128,6 +129,7 @@ impl Server {
             service,
             keeper,
             context,
+            board,
             listeners: Vec::new(),
             stop: watch::Sender::new(false),
         })
@@ -167,7 +169,7 @@ impl Server {
     /// # Errors
     /// TLS cannot be set up.
     pub async fn run(self) -> Result<()> {
-        let runs = Runs::start(&self.config, self.context)?;
+        let runs = Runs::start(&self.config, self.context, self.board)?;
         let limits = &self.config.server;
         let house = Gatehouse::new(
             self.service.clone(),

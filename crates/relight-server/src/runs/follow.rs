@@ -35,14 +35,6 @@ pub(super) fn read_plan(path: &Path) -> Result<Planned> {
     Ok(Planned::new(plan, &text))
 }
 
-/// Whether a plan can be had: that of the configuration, or the last one that could be understood.
-///
-/// # Errors
-/// What is wrong with that of the configuration.
-pub(crate) fn check(config: &Config) -> Result<()> {
-    plan_at_start(config).map(drop)
-}
-
 /// The plan in the configuration, or else the last one that could be understood: a typing error must not be the reason why
 /// nothing is backed up after a restart.
 pub(super) fn plan_at_start(config: &Config) -> Result<Planned> {

@@ -22,12 +22,11 @@ mod work;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use relight_model::schedule::Clock;
 
 pub use clocks::read as clock;
-pub(crate) use follow::check;
 
 pub use code::{Code, RunFailure};
 pub(crate) use context::{Context, Planned};
@@ -62,25 +61,59 @@ pub(crate) struct Runs {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The plan that holds now. A file that cannot be understood changes nothing.
-pub(crate) type Current = Arc<RwLock<Arc<Planned>>>;
+/// What the scheduler shows to others: the plan that holds now, and what runs. A file that cannot be understood changes nothing.
+#[derive(Clone)]
+pub(crate) struct Board {
+    plan: Arc<RwLock<Arc<Planned>>>,
+    /// When its file had last changed before it was read.
+    modified: Option<SystemTime>,
+    /// What runs.
+    pub live: Arc<Live>,
+}
+
+impl Board {
+    /// With the plan of a configuration, or the last one that could be understood. Nothing runs yet.
+    ///
+    /// # Errors
+    /// The plan cannot be read or understood.
+    pub fn open(config: &Config) -> Result<Self> {
+        Ok(Self {
+            modified: follow::modified(&config.path),
+            plan: Arc::new(RwLock::new(Arc::new(follow::plan_at_start(config)?))),
+            live: Arc::default(),
+        })
+    }
+
+    /// The plan that holds now.
+    pub fn planned(&self) -> Arc<Planned> {
+        self.plan.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_plan(&self, planned: Planned) {
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(planned);
+    }
+}
 
 impl Runs {
     /// Starts to keep the plan of a configuration.
     ///
     /// # Errors
-    /// The plan cannot be read or understood, or what the scheduler remembers cannot be read.
-    pub fn start(config: &Config, context: Context) -> Result<Self> {
-        Self::start_with(config, context, Box::new(clocks::read))
+    /// What the scheduler remembers cannot be read.
+    pub fn start(config: &Config, context: Context, board: Board) -> Result<Self> {
+        Self::start_with(config, context, board, Box::new(clocks::read))
     }
 
     /// The same, by clocks that the caller gives.
-    fn start_with(config: &Config, context: Context, clocks: Box<dyn Fn() -> Clock + Send>) -> Result<Self> {
+    fn start_with(
+        config: &Config,
+        context: Context,
+        board: Board,
+        clocks: Box<dyn Fn() -> Clock + Send>,
+    ) -> Result<Self> {
         let (tell, told) = channel();
         let context = Arc::new(context);
-        let live = Arc::new(Live::default());
-        let scheduler = Scheduler::new(config, context.clone(), live.clone(), tell.clone(), clocks)?;
-        let current = scheduler.current();
+        let live = board.live.clone();
+        let scheduler = Scheduler::new(config, context.clone(), board.clone(), tell.clone(), clocks)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(work);
             thread.map_err(|error| ServerError::System(format!("start a thread: {error}")))
@@ -99,8 +132,7 @@ impl Runs {
             "arrivals",
             Box::new(move || {
                 loop {
-                    let planned = current.read().unwrap_or_else(PoisonError::into_inner).clone();
-                    arrivals::look(&context, &planned, &arrived);
+                    arrivals::look(&context, &board.planned(), &arrived);
                     if looking.recv_timeout(ARRIVALS) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
                     {
                         return;

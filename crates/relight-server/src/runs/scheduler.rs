@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use super::live::Live;
 use super::records::records;
 use super::task::Task;
 use super::work::{self, Done};
-use super::{Current, Message, recover};
+use super::{Board, Message, recover};
 use crate::config::Config;
 use crate::drills;
 use crate::error::Result;
@@ -43,7 +43,7 @@ pub(super) struct Scheduler {
     /// A copy of the last plan that could be understood.
     kept: PathBuf,
     modified: Option<SystemTime>,
-    current: Current,
+    board: Board,
     memory: Memory,
     /// Runs that have ended, of which that could not be written down yet.
     unwritten: Vec<(Run, Done)>,
@@ -60,25 +60,23 @@ impl Scheduler {
     pub fn new(
         config: &Config,
         context: Arc<Context>,
-        live: Arc<Live>,
+        board: Board,
         tell: Sender<Message>,
         clocks: Box<dyn Fn() -> Clock + Send>,
     ) -> Result<Self> {
-        let modified = follow::modified(&config.path);
-        let planned = follow::plan_at_start(config)?;
         let memory = match context.state.remembered()? {
             Some((head, rows)) => Memory::from_rows(head, rows),
             None => Memory::new(clocks()),
         };
         Ok(Self {
             context,
-            live,
+            live: board.live.clone(),
             tell,
             clocks,
             path: config.path.clone(),
             kept: follow::kept(config),
-            modified,
-            current: Arc::new(RwLock::new(Arc::new(planned))),
+            modified: board.modified,
+            board,
             alarm: memory.clock_alarm(),
             memory,
             unwritten: Vec::new(),
@@ -90,15 +88,8 @@ impl Scheduler {
         })
     }
 
-    pub fn current(&self) -> Current {
-        self.current.clone()
-    }
-
     fn planned(&self) -> Arc<Planned> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.board.planned()
     }
 
     /// Works until told to stop and everything has ended.
@@ -184,7 +175,7 @@ impl Scheduler {
         match follow::read_plan(&self.path) {
             Ok(planned) => {
                 follow::keep(&self.path, &self.kept);
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(planned);
+                self.board.set_plan(planned);
                 self.next = None;
                 self.note_plan("the plan was read again");
             }

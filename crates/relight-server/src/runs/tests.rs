@@ -76,7 +76,7 @@ impl House {
                 ..clock
             }
         };
-        Runs::start_with(&config, context, Box::new(clocks)).unwrap()
+        Runs::start_with(&config, context, Board::open(&config).unwrap(), Box::new(clocks)).unwrap()
     }
 
     fn runs(&self, kind: &str) -> Vec<Run> {

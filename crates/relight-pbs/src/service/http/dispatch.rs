@@ -86,15 +86,18 @@ impl HttpService {
             ));
         }
         let path = parts(head.uri.path())?;
-        let path = match path.iter().map(String::as_str).take(2).collect::<Vec<_>>()[..] {
-            ["api2", "json"] => &path[2..],
+        let found = match path.iter().map(String::as_str).take(2).collect::<Vec<_>>()[..] {
+            ["api2", "json"] => self.router.find(&head.method, &path[2..]),
             ["api2", "extjs"] => {
                 *format = Format::ExtJs;
-                &path[2..]
+                self.router.find(&head.method, &path[2..])
             }
-            _ => return Err(no_such_path(head)),
+            ["api2", ..] => return Err(no_such_path(head)),
+            _ => {
+                *format = Format::Own;
+                self.router.find_own(&head.method, &path)
+            }
         };
-        let found = self.router.find(&head.method, path);
         let public = found.as_ref().is_some_and(|(route, _)| route.public);
         known.changing = found.as_ref().map_or(known.changing, |(route, _)| route.changing);
         // Before anything is told or read: strangers learn nothing of the paths and send no bodies.
@@ -106,7 +109,13 @@ impl HttpService {
                 return Err(ApiError::unauthorized());
             }
         }
-        let (route, named) = found.ok_or_else(|| no_such_path(head))?;
+        let Some((route, named)) = found else {
+            let methods = match format {
+                Format::Own => self.router.own_methods(&path),
+                Format::Json | Format::ExtJs => Vec::new(),
+            };
+            return Err(no_such_method(&methods).unwrap_or_else(|| no_such_path(head)));
+        };
         let mut parameters = Parameters::new();
         parameters.add_form(head.uri.query().unwrap_or_default().as_bytes())?;
         for (name, value) in named {
@@ -189,6 +198,15 @@ impl HttpService {
 fn no_such_path(head: &Parts) -> ApiError {
     let path: String = head.uri.path().chars().take(256).collect();
     ApiError::not_found(format!("Path '{path}' not found."))
+}
+
+/// 405, if there are others.
+fn no_such_method(methods: &[&str]) -> Option<ApiError> {
+    let allow = http::HeaderValue::from_str(&methods.join(", ")).ok()?;
+    let message = format!("this path knows only: {}", methods.join(", "));
+    (!methods.is_empty()).then(|| {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).with_header(http::header::ALLOW, allow)
+    })
 }
 
 /// The parts of a path. Empty ones are dropped: clients send `//api2/json/…`.

@@ -49,10 +49,11 @@ impl Route {
     }
 }
 
-/// All routes under `/api2/json`.
+/// All routes: those of the protocol, under `/api2/json`, and the server's own ones beside it.
 #[derive(Default)]
 pub struct Router {
     root: Node,
+    own: Node,
 }
 
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl Router {
         Self::default()
     }
 
-    /// Adds a route. In a path such as `/admin/datastore/{store}/groups`, a part in braces stands for anything, and becomes the
+    /// Adds a route of the protocol, under `/api2/json`. In a path such as `/admin/datastore/{store}/groups`, a part in braces stands for anything, and becomes the
     /// parameter of that name. `P` reads the parameters: a struct with `#[serde(deny_unknown_fields)]` and without
     /// `flatten`, or [`super::NoParameters`].
     ///
@@ -81,11 +82,77 @@ impl Router {
         H: Fn(Call, P) -> F + Send + Sync + 'static,
         F: Future<Output = ApiResult<Answer>> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |call, parameters: Parameters| match parameters.read::<P>() {
-            Ok(parameters) => Box::pin(handler(call, parameters)),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        });
-        let mut node = &mut self.root;
+        self.root.add(method, path, handle(handler))
+    }
+
+    /// Adds a route by its whole path, outside the protocol: what fails there is told as JSON. Otherwise as [`Router::on`].
+    ///
+    /// # Panics
+    /// As [`Router::on`].
+    pub fn on_own<P, H, F>(&mut self, method: Method, path: &'static str, handler: H) -> &mut Route
+    where
+        P: DeserializeOwned + Send + 'static,
+        H: Fn(Call, P) -> F + Send + Sync + 'static,
+        F: Future<Output = ApiResult<Answer>> + Send + 'static,
+    {
+        self.own.add(method, path, handle(handler))
+    }
+
+    /// Adds a route whose handler is plain code that may wait for storage: it runs on a thread of its own.
+    ///
+    /// # Panics
+    /// As [`Router::on`].
+    pub fn on_blocking<P, H>(&mut self, method: Method, path: &'static str, handler: H) -> &mut Route
+    where
+        P: DeserializeOwned + Send + 'static,
+        H: Fn(Call, P) -> ApiResult<Answer> + Send + Sync + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.on(method, path, move |call, parameters: P| {
+            let handler = handler.clone();
+            blocking(move || handler(call, parameters))
+        })
+    }
+
+    /// The route of a path of the protocol, and what its parts in braces are.
+    pub(super) fn find<'a>(&self, method: &Method, parts: &'a [String]) -> Option<Found<'_, 'a>> {
+        self.root.find(method, parts)
+    }
+
+    /// The same of a path outside the protocol.
+    pub(super) fn find_own<'a>(&self, method: &Method, parts: &'a [String]) -> Option<Found<'_, 'a>> {
+        self.own.find(method, parts)
+    }
+
+    /// The methods that a path outside the protocol knows, in their order.
+    pub(super) fn own_methods(&self, parts: &[String]) -> Vec<&str> {
+        let mut methods: Vec<&str> = match self.own.at(parts) {
+            Some((node, _)) => node.routes.keys().map(Method::as_str).collect(),
+            None => Vec::new(),
+        };
+        methods.sort_unstable();
+        methods
+    }
+}
+
+/// A route, and what the parts in braces of its path are.
+pub(super) type Found<'r, 'p> = (&'r Route, Vec<(&'static str, &'p str)>);
+
+fn handle<P, H, F>(handler: H) -> Handler
+where
+    P: DeserializeOwned + Send + 'static,
+    H: Fn(Call, P) -> F + Send + Sync + 'static,
+    F: Future<Output = ApiResult<Answer>> + Send + 'static,
+{
+    Arc::new(move |call, parameters: Parameters| match parameters.read::<P>() {
+        Ok(parameters) => Box::pin(handler(call, parameters)),
+        Err(error) => Box::pin(std::future::ready(Err(error))),
+    })
+}
+
+impl Node {
+    fn add(&mut self, method: Method, path: &'static str, handler: Handler) -> &mut Route {
+        let mut node = self;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let name = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
             node = match name {
@@ -111,29 +178,8 @@ impl Router {
         node.routes.entry(method).or_insert(route)
     }
 
-    /// Adds a route whose handler is plain code that may wait for storage: it runs on a thread of its own.
-    ///
-    /// # Panics
-    /// As [`Router::on`].
-    pub fn on_blocking<P, H>(&mut self, method: Method, path: &'static str, handler: H) -> &mut Route
-    where
-        P: DeserializeOwned + Send + 'static,
-        H: Fn(Call, P) -> ApiResult<Answer> + Send + Sync + 'static,
-    {
-        let handler = Arc::new(handler);
-        self.on(method, path, move |call, parameters: P| {
-            let handler = handler.clone();
-            blocking(move || handler(call, parameters))
-        })
-    }
-
-    /// The route of a path, and what its parts in braces are.
-    pub(super) fn find<'a>(
-        &self,
-        method: &Method,
-        parts: &'a [String],
-    ) -> Option<(&Route, Vec<(&'static str, &'a str)>)> {
-        let mut node = &self.root;
+    fn at<'a>(&self, parts: &'a [String]) -> Option<(&Self, Vec<(&'static str, &'a str)>)> {
+        let mut node = self;
         let mut named = Vec::new();
         for part in parts {
             node = match (node.fixed.get(part.as_str()), &node.any) {
@@ -145,6 +191,11 @@ impl Router {
                 (None, None) => return None,
             };
         }
+        Some((node, named))
+    }
+
+    fn find<'a>(&self, method: &Method, parts: &'a [String]) -> Option<Found<'_, 'a>> {
+        let (node, named) = self.at(parts)?;
         Some((node.routes.get(method)?, named))
     }
 }

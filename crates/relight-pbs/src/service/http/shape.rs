@@ -1,8 +1,11 @@
 //! The shapes of answers and errors on the wire.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, ApiError, Body};
@@ -21,6 +24,26 @@ pub(super) enum Format {
     Json,
     /// `/api2/extjs`: always 200, success or not is in the body.
     ExtJs,
+    /// Outside the protocol: the status is the status of HTTP, an error is JSON.
+    Own,
+}
+
+/// Headers of everything outside the protocol: browsers read it.
+const OF_OWN: [(HeaderName, &str); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (X_FRAME_OPTIONS, "DENY"),
+];
+
+fn dressed(mut response: Response<Body>, format: Format) -> Response<Body> {
+    if format == Format::Own {
+        for (name, value) in OF_OWN {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
 }
 
 fn response(status: StatusCode, body: Body) -> Response<Body> {
@@ -55,7 +78,7 @@ pub(super) fn answer(answer: Answer, format: Format) -> Response<Body> {
             object.extend(beside.into_iter().map(|(name, value)| (name.to_string(), value)));
             let mut response = json_response(&Value::Object(object));
             response.headers_mut().extend(headers);
-            response
+            dressed(response, format)
         }
         Answer::Raw {
             content_type,
@@ -67,7 +90,7 @@ pub(super) fn answer(answer: Answer, format: Format) -> Response<Body> {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             response.headers_mut().extend(headers);
-            response
+            dressed(response, format)
         }
         Answer::Upgrade { protocol, .. } => {
             let mut response = Response::new(Body::empty());
@@ -93,6 +116,13 @@ pub(super) fn error(error: &ApiError, format: Format) -> Response<Body> {
             "errors": {},
             "data": null,
         })),
+        Format::Own => {
+            let mut response = json_response(&json!({
+                "error": {"status": error.status.as_u16(), "message": error.message},
+            }));
+            *response.status_mut() = error.status;
+            response
+        }
         Format::Json => {
             let mut response = response(error.status, Body::whole(Bytes::from(error.message.clone())));
             response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -105,5 +135,5 @@ pub(super) fn error(error: &ApiError, format: Format) -> Response<Body> {
     if error.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(SET_COOKIE, FORGET_TICKET);
     }
-    response
+    dressed(response, format)
 }
