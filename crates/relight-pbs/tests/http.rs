@@ -69,6 +69,12 @@ struct Group {
     dry_run: bool,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    name: String,
+}
+
 fn router() -> Router {
     let mut router = Router::new();
     router
@@ -89,6 +95,14 @@ fn router() -> Router {
     router.on(Method::POST, "/admin/datastore/{store}/prune", group);
     router.on(Method::GET, "/fails", |_, _: NoParameters| async {
         Err::<Answer, _>(ApiError::bad_request("no such datastore 'x'"))
+    });
+    router
+        .on_own(Method::GET, "/own/{name}", |_, own: Own| async move {
+            Answer::data(own.name)
+        })
+        .public();
+    router.on_own(Method::POST, "/own/{name}/change", |_, own: Own| async move {
+        Answer::data(own.name)
     });
     router.on_blocking(Method::GET, "/panics", |_, _: NoParameters| panic!("a slip"));
     router.on(Method::GET, "/stream", |_, _: NoParameters| async {
@@ -219,6 +233,33 @@ async fn answers_have_the_shapes_that_clients_expect() {
     let answer = get(&service, "/api2/json/stream").await;
     assert!(answer.matches('x').count() >= 1_000_000);
     assert_eq!(status(&get(&service, "/api2/json/panics").await), 500);
+}
+
+#[tokio::test]
+async fn what_is_outside_the_protocol_has_its_own_paths_and_errors_as_json() {
+    let service = service(Arc::default());
+    let answer = get(&service, "/own/vm%2F100").await;
+    assert_eq!((status(&answer), body(&answer)), (200, r#"{"data":"vm/100"}"#));
+    assert!(answer.contains("x-content-type-options: nosniff\r\n"), "{answer}");
+    let error = |answer: &str| serde_json::from_str::<serde_json::Value>(body(answer)).unwrap();
+    let unknown = get(&service, "/own/a/b").await;
+    assert_eq!(
+        (status(&unknown), &error(&unknown)["error"]["status"]),
+        (404, &404.into())
+    );
+    let answer = get(&service, "/own/a/change").await;
+    assert_eq!(status(&answer), 405);
+    assert!(answer.contains("allow: POST\r\n"), "{answer}");
+    // Neither side is reached by a path of the other.
+    assert_eq!(status(&get(&service, "/api2/json/own/a").await), 404);
+    assert_eq!(status(&get(&service, "/ping").await), 404);
+    // Strangers learn of no path but public ones.
+    for path in ["/own/a/b", "/own/a/change", "/other"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = talk(&service, request.as_bytes()).await;
+        assert_eq!(status(&answer), 401, "{path}");
+        assert_eq!(error(&answer)["error"]["status"], 401);
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! repositories, one datastore each ─ routes of the protocol (relight-pbs) ┴─ HTTP/1.1 ─ TLS ─ listeners
 //! ```
 
+mod api;
 pub mod config;
 pub mod drills;
 mod error;
@@ -16,6 +17,7 @@ pub mod kinds;
 mod listener;
 mod notify;
 mod own;
+mod page;
 pub mod report;
 mod repositories;
 mod rest;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relight_pbs::service;
@@ -13,6 +13,7 @@ use relight_pbs::service::tasks::{self, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::api::Desk;
 use crate::config::Config;
 use crate::error::{Result, ServerError};
 use crate::evidence::{Kind, NewEvidence, Outcome};
@@ -24,7 +25,7 @@ use crate::own::Keeper;
 use crate::runs::{Board, Context, Runs};
 use crate::state::State;
 use crate::tls::Certificate;
-use crate::{repositories, rest};
+use crate::{api, page, repositories, rest};
 
 /// How long the last backup of the server's own state may take when it stops.
 const LAST_BACKUP: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ pub struct Server {
     jobs: Arc<Jobs>,
     service: Arc<HttpService>,
     keeper: Keeper,
-    context: Context,
+    context: Arc<Context>,
     board: Board,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
@@ -106,7 +107,7 @@ impl Server {
         service::reader::routes(&mut router, &stores, &tasks);
         let jobs = Jobs::new(&gate, &stores, &tasks)?;
         rest::job_routes(&mut router, &jobs);
-        let context = Context {
+        let context = Arc::new(Context {
             state: gate.state().clone(),
             datastores: datastores
                 .iter()
@@ -116,8 +117,18 @@ impl Server {
             instance: gate.state().instance_id()?,
             host: host.clone(),
             sandbox: config.server.state.join("sandbox"),
-        };
+        });
         let board = Board::open(&config)?;
+        let desk = Desk {
+            gate: gate.clone(),
+            board: board.clone(),
+            context: context.clone(),
+            history: Mutex::default(),
+            repositories: config.repositories.clone(),
+            plan: config.path.clone(),
+        };
+        api::routes(&mut router, Arc::new(desk));
+        page::routes(&mut router);
         let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {

@@ -121,6 +121,14 @@ impl Gate {
         }
     }
 
+    /// A token against forged requests for a user whose ticket was found good. None: there is no such user.
+    pub fn csrf(&self, user: &UserId) -> Option<String> {
+        let known = self.known()?;
+        let user = known.user(user)?;
+        let now = Timestamp::now().as_second();
+        Some(self.tickets.issue(&user.id, user.epoch, now).csrf)
+    }
+
     fn authenticate_token(&self, text: &str, now: i64) -> Result<AuthId, Unauthenticated> {
         let wrong = |why: &str| Unauthenticated::new(format!("API token: {why}"));
         let (id, secret) = text.split_once(':').ok_or_else(|| wrong("no secret"))?;

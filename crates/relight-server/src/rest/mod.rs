@@ -10,6 +10,8 @@ mod ticket;
 mod tokens;
 mod users;
 
+pub(crate) use ticket::refused_log_in;
+
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -68,7 +70,7 @@ fn require_digest(seen: Option<&str>, list: &impl Serialize) -> ApiResult<()> {
 }
 
 /// A failed change, as clients see it.
-fn failed(error: ServerError) -> ApiError {
+pub(crate) fn failed(error: ServerError) -> ApiError {
     match error {
         ServerError::Refused(why) => ApiError::bad_request(why),
         other => {

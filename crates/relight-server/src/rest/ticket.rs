@@ -52,17 +52,21 @@ async fn log_in(gate: &Gate, call: &Call, login: Login) -> ApiResult<Answer> {
             let data = json!({"username": user, "ticket": issued.ticket, CSRF_TICKET: issued.csrf});
             Ok(Answer::data(data)?.with("status", 200).with("success", true))
         }
-        Err(Refusal::Wrong) => Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "permission check failed.",
-        )),
-        Err(Refusal::TooMany(seconds)) => {
+        Err(refusal) => Err(refused_log_in(call, refusal)),
+    }
+}
+
+/// A log-in that was refused, as callers see it.
+pub(crate) fn refused_log_in(call: &Call, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Wrong => ApiError::new(StatusCode::UNAUTHORIZED, "permission check failed."),
+        Refusal::TooMany(seconds) => {
             tracing::warn!(target: "audit", peer = ?call.peer(), "too many wrong passwords; none is looked at for {seconds} s");
-            Err(ApiError::new(
+            ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("too many wrong passwords from this address; try again in {seconds} seconds"),
             )
-            .with_header(RETRY_AFTER, seconds.into()))
+            .with_header(RETRY_AFTER, seconds.into())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use relight_model::Workload;
 use relight_model::plan::{Plan, Policy, WorkloadEntry};
-use relight_model::schedule::Schedule;
+use relight_model::schedule::{JobId, Schedule};
 use relight_pbs::service::datastore::{Body, Datastore};
 use relight_pbs::service::tasks::Tasks;
 use relight_repo::snapshot::{Marks, Snapshot};
@@ -100,4 +100,30 @@ impl Context {
         let (server, run) = snapshot.attributes.get(RUN)?.split_once('/')?;
         (server == self.instance).then(|| run.parse().ok())?
     }
+}
+
+/// Why a job cannot be asked for that the plan does not have.
+pub fn not_planned(plan: &Plan, schedule: &Schedule, job: &JobId) -> String {
+    if let Some(workload) = job.workload() {
+        let entry = plan.workload(workload);
+        let pushed = entry
+            .and_then(|entry| plan.policy_of(entry))
+            .is_some_and(|(_, policy)| policy.pushed);
+        if pushed && *job == JobId::backup(workload) {
+            return format!("backups of {workload} are pushed by a client: start it there");
+        }
+        let known: Vec<String> = schedule
+            .jobs()
+            .filter(|known| known.workload() == Some(workload))
+            .map(ToString::to_string)
+            .collect();
+        if !known.is_empty() {
+            return format!(
+                "the plan has no {} for {workload}; there is: {}",
+                job.kind(),
+                known.join(", ")
+            );
+        }
+    }
+    format!("{job} is not in the plan; `relight plan show` tells what is")
 }

@@ -47,12 +47,15 @@ impl Live {
 
     /// How far each has come.
     pub fn progress(&self) -> Vec<Progress> {
-        let progress = |(run, task): (&u64, &Task)| Progress {
-            run: *run,
-            done: task.work.done.load(Ordering::Relaxed),
-            total: task.work.total.load(Ordering::Relaxed),
-        };
-        self.tasks().iter().map(progress).collect()
+        self.tasks()
+            .iter()
+            .map(|(run, task)| progress(*run, task))
+            .collect()
+    }
+
+    /// How far one has come. None: it does not run.
+    pub fn progress_of(&self, run: u64) -> Option<Progress> {
+        self.tasks().get(&run).map(|task| progress(run, task))
     }
 
     /// Asks a run to end soon. False: it does not run.
@@ -63,5 +66,13 @@ impl Live {
         };
         task.work.cancelled.store(true, Ordering::Relaxed);
         true
+    }
+}
+
+fn progress(run: u64, task: &Task) -> Progress {
+    Progress {
+        run,
+        done: task.work.done.load(Ordering::Relaxed),
+        total: task.work.total.load(Ordering::Relaxed),
     }
 }

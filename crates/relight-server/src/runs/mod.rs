@@ -29,6 +29,7 @@ use relight_model::schedule::Clock;
 pub use clocks::read as clock;
 
 pub use code::{Code, RunFailure};
+pub use context::not_planned;
 pub(crate) use context::{Context, Planned};
 pub use facts::facts;
 pub use live::{Live, Progress};
@@ -99,19 +100,18 @@ impl Runs {
     ///
     /// # Errors
     /// What the scheduler remembers cannot be read.
-    pub fn start(config: &Config, context: Context, board: Board) -> Result<Self> {
+    pub fn start(config: &Config, context: Arc<Context>, board: Board) -> Result<Self> {
         Self::start_with(config, context, board, Box::new(clocks::read))
     }
 
     /// The same, by clocks that the caller gives.
     fn start_with(
         config: &Config,
-        context: Context,
+        context: Arc<Context>,
         board: Board,
         clocks: Box<dyn Fn() -> Clock + Send>,
     ) -> Result<Self> {
         let (tell, told) = channel();
-        let context = Arc::new(context);
         let live = board.live.clone();
         let scheduler = Scheduler::new(config, context.clone(), board.clone(), tell.clone(), clocks)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {

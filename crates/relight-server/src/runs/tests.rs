@@ -58,14 +58,14 @@ impl House {
 
     fn start(&self) -> Runs {
         let path = self.folder.path();
-        let context = Context {
+        let context = Arc::new(Context {
             state: self.state.clone(),
             datastores: BTreeMap::from([("main".to_string(), self.datastore.clone())]),
             tasks: Tasks::open(path.join("tasks"), "test").unwrap(),
             instance: self.state.instance_id().unwrap(),
             host: "test".into(),
             sandbox: path.join("sandbox"),
-        };
+        });
         let config = Config::load(&path.join("relight.toml")).unwrap();
         let wrong = self.wrong.clone();
         let clocks = move || {

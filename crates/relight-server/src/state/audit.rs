@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::evidence::{Body, Kind, NewEvidence, Outcome};
 
 /// The end of the request by which somebody logs in.
-const LOGIN: &str = "/access/ticket";
+const LOGINS: [&str; 2] = ["/access/ticket", "POST /api/v1/session"];
 
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Record {
 
     fn to_evidence(&self) -> NewEvidence {
         let kind = match self.is_denied() {
-            _ if self.what.ends_with(LOGIN) => Kind::Login,
+            _ if LOGINS.iter().any(|login| self.what.ends_with(login)) => Kind::Login,
             true => Kind::Denial,
             false if self.what.starts_with("GET ") => Kind::Restore,
             false => Kind::Change,

@@ -20,6 +20,8 @@ pub struct EvidenceFilter {
     pub kind: Option<Kind>,
     /// Of this user or token.
     pub who: Option<String>,
+    /// With a number below this one: the next page.
+    pub before: Option<u64>,
     /// So many at most, the newest ones.
     pub limit: Option<u32>,
 }
@@ -66,14 +68,15 @@ impl State {
             let mut statement = connection.prepare_cached(
                 "SELECT body FROM evidence
                  WHERE (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR time < ?2) AND (?3 IS NULL OR kind = ?3)
-                 AND (?4 IS NULL OR who = ?4) ORDER BY sequence DESC LIMIT ?5",
+                 AND (?4 IS NULL OR who = ?4) AND (?6 IS NULL OR sequence < ?6) ORDER BY sequence DESC LIMIT ?5",
             )?;
             let since = filter.since.map(Timestamp::as_millisecond);
             let until = filter.until.map(Timestamp::as_millisecond);
             let kind = filter.kind.map(Kind::name);
             let limit = filter.limit.map_or(-1, i64::from);
+            let before = filter.before.map(|before| i64::try_from(before).unwrap_or(i64::MAX));
             let rows =
-                statement.query_map(params![since, until, kind, filter.who, limit], |row| row.get(0))?;
+                statement.query_map(params![since, until, kind, filter.who, limit, before], |row| row.get(0))?;
             rows.collect()
         })?;
         let parse = |body: &String| serde_json::from_str(body);

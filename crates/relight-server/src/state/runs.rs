@@ -1,6 +1,8 @@
 //! Runs in the database: what was begun and how it ended. It is written together with what the scheduler remembers then, so
 //! that a server that is killed has no run lost or doubled.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use relight_model::schedule::{JobId, RunKind};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -237,6 +239,28 @@ fn begin(connection: &Connection, new: &NewRun) -> rusqlite::Result<Run> {
     })
 }
 
+/// When backups were started and how each ended, by workload. None: it runs.
+pub type Backups = BTreeMap<String, Vec<(Timestamp, Option<Ended>)>>;
+
+/// A number before which nothing was started from a time on, by halving what is left.
+fn first_since(connection: &Connection, since: i64) -> rusqlite::Result<i64> {
+    let mut statement = connection
+        .prepare_cached("SELECT number, started FROM runs WHERE number >= ? ORDER BY number LIMIT 1")?;
+    let last = "SELECT coalesce(max(number), 0) FROM runs";
+    let (mut low, mut high): (i64, i64) = (0, connection.query_row(last, [], |row| row.get(0))?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found: Option<(i64, i64)> = statement
+            .query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            Some((number, started)) if started < since => low = number + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
 impl State {
     /// Writes what the scheduler has decided, all of it or nothing: runs that begin and what it remembers. Gives the runs.
     ///
@@ -370,6 +394,44 @@ impl State {
             let mut statement = connection.prepare_cached(&select)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), run)?;
             rows.collect()
+        })
+    }
+
+    /// Backups that were started from a time on, of some workloads: when, and how each ended, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn backups_since<'a>(
+        &self,
+        since: Timestamp,
+        workloads: impl Iterator<Item = &'a str>,
+    ) -> Result<Backups> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT started, outcome FROM runs WHERE job = ? AND number >= ? ORDER BY number",
+            )?;
+            // Numbers go up with time, so that the first one is found without reading all of them. What clients push may be
+            // written down a little later than it was started.
+            let first = first_since(connection, since.as_millisecond())?;
+            let mut found = Backups::new();
+            for workload in workloads {
+                let job = format!("{} {workload}", RunKind::Backup);
+                let rows = statement.query_map(params![job, first], |row| {
+                    let outcome: Option<String> = row.get(1)?;
+                    Ok((time(row, 0)?, outcome))
+                })?;
+                let mut backups = Vec::new();
+                for row in rows {
+                    let (started, outcome) = row?;
+                    let outcome =
+                        outcome.and_then(|name| Ended::ALL.into_iter().find(|ended| ended.name() == name));
+                    if started >= since {
+                        backups.push((started, outcome));
+                    }
+                }
+                found.insert(workload.to_owned(), backups);
+            }
+            Ok(found)
         })
     }
 

@@ -55,7 +55,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let plan = super::plan::load(&options.config)?;
     let schedule = Schedule::new(&plan);
     if !schedule.jobs().any(|known| *known == job) {
-        return Err(Failure::Usage(refusal(&plan, &schedule, &job)));
+        return Err(Failure::Usage(runs::not_planned(&plan, &schedule, &job)));
     }
     let state = options.config.state()?;
     let before = RunFilter {
@@ -90,31 +90,6 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         Some(Ended::Failed) if run.code.as_deref() == Some(runs::Code::Damage.name()) => Exit::Damage,
         Some(Ended::Failed) | None => Exit::Failed,
     })
-}
-
-fn refusal(plan: &Plan, schedule: &Schedule, job: &JobId) -> String {
-    if let Some(workload) = job.workload() {
-        let entry = plan.workload(workload);
-        let pushed = entry
-            .and_then(|entry| plan.policy_of(entry))
-            .is_some_and(|(_, policy)| policy.pushed);
-        if pushed && *job == JobId::backup(workload) {
-            return format!("backups of {workload} are pushed by a client: start it there");
-        }
-        let known: Vec<String> = schedule
-            .jobs()
-            .filter(|known| known.workload() == Some(workload))
-            .map(ToString::to_string)
-            .collect();
-        if !known.is_empty() {
-            return format!(
-                "the plan has no {} for {workload}; there is: {}",
-                job.kind(),
-                known.join(", ")
-            );
-        }
-    }
-    format!("{job} is not in the plan; `relight plan show` tells what is")
 }
 
 /// Waits until the server has begun it. None: somebody lost patience.

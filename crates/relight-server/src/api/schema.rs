@@ -1,0 +1,124 @@
+//! Shapes of what is answered (JSON Schema 2020-12, as OpenAPI 3.1 takes it). Fields may be added later: readers pass over what
+//! they do not know.
+
+use serde_json::{Map, Value, json};
+
+pub(super) fn text() -> Value {
+    json!({"type": "string"})
+}
+
+pub(super) fn time() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+/// A whole number from 0.
+pub(super) fn count() -> Value {
+    json!({"type": "integer", "minimum": 0})
+}
+
+pub(super) fn truth() -> Value {
+    json!({"type": "boolean"})
+}
+
+pub(super) fn one_of(words: &[&str]) -> Value {
+    json!({"type": "string", "enum": words})
+}
+
+pub(super) fn list(of: Value) -> Value {
+    json!({"type": "array", "items": of})
+}
+
+/// It may be null.
+pub(super) fn maybe(schema: Value) -> Value {
+    json!({"oneOf": [schema, {"type": "null"}]})
+}
+
+/// An object with all of these fields.
+pub(super) fn object(fields: Vec<(&str, Value)>) -> Value {
+    let required: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    let required = json!(required);
+    let properties: Map<String, Value> = fields
+        .into_iter()
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn named(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+pub(super) fn run() -> Value {
+    named("Run")
+}
+
+pub(super) fn run_with_events() -> Value {
+    named("RunWithEvents")
+}
+
+pub(super) fn evidence() -> Value {
+    named("Evidence")
+}
+
+pub(super) fn standing() -> Value {
+    named("Standing")
+}
+
+fn run_fields() -> Vec<(&'static str, Value)> {
+    vec![
+        ("number", count()),
+        ("job", text()),
+        ("repository", maybe(text())),
+        ("due", time()),
+        ("started", time()),
+        ("attempt", count()),
+        ("who", maybe(text())),
+        ("ended", maybe(time())),
+        ("outcome", maybe(text())),
+        ("code", maybe(text())),
+        ("message", maybe(text())),
+        ("snapshot", maybe(text())),
+        (
+            "figures",
+            json!({"type": "object", "additionalProperties": count()}),
+        ),
+        (
+            "progress",
+            maybe(object(vec![("done", count()), ("total", count())])),
+        ),
+    ]
+}
+
+/// What the document refers to by name.
+pub(super) fn components() -> Value {
+    let mut with_events = run_fields();
+    with_events.push(("events", list(object(vec![("time", time()), ("text", text())]))));
+    with_events.push(("more-events", maybe(count())));
+    json!({
+        "Error": object(vec![("error", object(vec![("status", count()), ("message", text())]))]),
+        "Run": object(run_fields()),
+        "RunWithEvents": object(with_events),
+        "Evidence": object(vec![
+            ("sequence", count()),
+            ("time", time()),
+            ("kind", text()),
+            ("who", maybe(text())),
+            ("what", text()),
+            ("outcome", one_of(&["done", "failed", "denied"])),
+            ("detail", json!({"type": "object"})),
+        ]),
+        "Standing": object(vec![
+            ("workload", text()),
+            ("policy", maybe(text())),
+            ("excluded", maybe(json!({"type": "object"}))),
+            ("newest", maybe(json!({"type": "object"}))),
+            ("rpo", maybe(json!({"type": "object"}))),
+            ("rto", maybe(json!({"type": "object"}))),
+            ("running", maybe(count())),
+            ("failures", count()),
+            ("verified", maybe(time())),
+            ("proven", maybe(time())),
+            ("next", maybe(time())),
+        ]),
+    })
+}

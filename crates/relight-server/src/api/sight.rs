@@ -1,0 +1,139 @@
+//! What a caller may see: workloads and runs by the place of their snapshots, the rest by the server's privileges.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use relight_model::Workload;
+use relight_model::plan::Plan;
+use relight_model::schedule::{JobId, RunKind};
+use relight_pbs::access::Privileges;
+use relight_pbs::service::http::{ApiError, ApiResult, Call};
+
+use crate::state::Run;
+
+/// Path of rules about the server's own affairs.
+pub(super) const SYSTEM: &str = "/system";
+
+/// What one caller may see and do. What was asked once is remembered for the call.
+pub(super) struct Sight<'a> {
+    call: &'a Call,
+    plan: &'a Plan,
+    known: RefCell<HashMap<String, Privileges>>,
+}
+
+impl<'a> Sight<'a> {
+    pub fn new(call: &'a Call, plan: &'a Plan) -> Self {
+        Self {
+            call,
+            plan,
+            known: RefCell::default(),
+        }
+    }
+
+    fn at(&self, path: String) -> ApiResult<Privileges> {
+        if let Some(known) = self.known.borrow().get(&path) {
+            return Ok(*known);
+        }
+        let found = self.call.privileges(&path)?;
+        self.known.borrow_mut().insert(path, found);
+        Ok(found)
+    }
+
+    /// Whether it may see the server's own affairs: plan, evidence, exercises.
+    pub fn system(&self) -> ApiResult<bool> {
+        Ok(self.at(SYSTEM.into())?.contains(Privileges::SYS_AUDIT))
+    }
+
+    /// Its privileges in the place of a workload's snapshots in a repository.
+    fn place(&self, repository: &str, workload: &Workload) -> ApiResult<Privileges> {
+        let namespace = workload.namespace();
+        let path = match namespace {
+            "" => format!("/datastore/{repository}"),
+            _ => format!("/datastore/{repository}/{namespace}"),
+        };
+        self.at(path)
+    }
+
+    /// The repository of a workload of the plan.
+    fn home(&self, workload: &Workload) -> Option<&str> {
+        let (_, policy) = self.plan.policy_of(self.plan.workload(workload)?)?;
+        Some(&policy.repository.value)
+    }
+
+    /// Whether it may see a workload of the plan. One that is in no repository is the server's own affair.
+    pub fn workload(&self, workload: &Workload) -> ApiResult<bool> {
+        match self.home(workload) {
+            Some(repository) => Ok(self
+                .place(repository, workload)?
+                .contains(Privileges::DATASTORE_AUDIT)),
+            None => self.system(),
+        }
+    }
+
+    /// Whether it may see a repository.
+    pub fn repository(&self, name: &str) -> ApiResult<bool> {
+        Ok(self
+            .at(format!("/datastore/{name}"))?
+            .contains(Privileges::DATASTORE_AUDIT))
+    }
+
+    /// Whether it may see a drill of a workload out of a repository.
+    pub fn restored(&self, repository: &str, workload: &Workload) -> ApiResult<bool> {
+        Ok(self
+            .place(repository, workload)?
+            .contains(Privileges::DATASTORE_AUDIT))
+    }
+
+    /// Whether it may see a run.
+    pub fn run(&self, run: &Run) -> ApiResult<bool> {
+        let home = run.job.workload().and_then(|workload| self.home(workload));
+        match (run.job.workload(), home.or(run.repository.as_deref())) {
+            (Some(workload), Some(repository)) => self.restored(repository, workload),
+            (None, Some(repository)) => self.repository(repository),
+            (_, None) => self.system(),
+        }
+    }
+
+    /// Goes on only if it may have a job done now.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_job(&self, job: &JobId) -> ApiResult<()> {
+        let needed = match job.kind() {
+            RunKind::Backup => Privileges::DATASTORE_BACKUP,
+            RunKind::Copy => Privileges::DATASTORE_READ,
+            RunKind::Verify => Privileges::DATASTORE_VERIFY,
+            // What is restored is seen to work, and nobody is shown what is in it.
+            RunKind::Drill => Privileges::DATASTORE_VERIFY.union(Privileges::DATASTORE_READ),
+            RunKind::Forget => Privileges::DATASTORE_PRUNE.union(Privileges::DATASTORE_MODIFY),
+            RunKind::Collect => Privileges::DATASTORE_MODIFY,
+            RunKind::Exercise => Privileges::SYS_MODIFY,
+        };
+        let home = job.workload().and_then(|workload| self.home(workload));
+        let has = match (job.workload(), home, job.repository()) {
+            (Some(workload), Some(home), _) => self.place(home, workload)?,
+            (None, _, Some(repository)) => self.at(format!("/datastore/{repository}"))?,
+            _ => self.at(SYSTEM.into())?,
+        };
+        let mut may = has.contains(needed);
+        if let (RunKind::Copy, Some(workload), Some(target)) = (job.kind(), job.workload(), job.repository())
+        {
+            may &= self
+                .place(target, workload)?
+                .contains(Privileges::DATASTORE_BACKUP);
+        }
+        if may { Ok(()) } else { Err(ApiError::forbidden()) }
+    }
+
+    /// Goes on only if it may see the server's own affairs.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_system(&self) -> ApiResult<()> {
+        if self.system()? {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden())
+        }
+    }
+}

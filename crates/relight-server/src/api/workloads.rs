@@ -1,0 +1,198 @@
+//! `/workloads`: what is protected, and all about one of it.
+
+use jiff::{Timestamp, ToSpan};
+use relight_model::Workload;
+use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::operation::{Operation, Place, Table};
+use super::overview::{Health, standings};
+use super::sight::Sight;
+use super::{Desk, drills, failed, limit, runs, schema};
+use crate::state::{RunFilter, State};
+
+/// Days of the timeline, if nothing is said.
+const DAYS: u32 = 30;
+/// At most.
+const MOST_DAYS: u32 = 400;
+/// So many recovery points, backups and drills of it at most, the newest ones.
+const MOST: usize = 500;
+/// So many drills are shown against the promise.
+const DRILLS: usize = 50;
+
+pub(super) fn operations(table: &mut Table<'_>) {
+    let list = Operation::get(
+        "/api/v1/workloads",
+        "Workloads of the plan by name",
+        schema::list(schema::standing()),
+    )
+    .paged("from", "from this one on, the first being 0");
+    table.add(list, workloads);
+    let point = schema::object(vec![
+        ("repository", schema::text()),
+        ("snapshot", schema::text()),
+        ("time", schema::time()),
+        ("protected", schema::truth()),
+    ]);
+    let shape = schema::object(vec![
+        ("now", schema::time()),
+        ("since", schema::time()),
+        ("health", schema::text()),
+        ("standing", schema::standing()),
+        ("promises", json!({"type": "object"})),
+        ("points", schema::list(point)),
+        ("backups", schema::list(schema::run())),
+        ("drills", schema::list(json!({"type": "object"}))),
+    ]);
+    let one = Operation::get(
+        "/api/v1/workloads/{name}",
+        "A workload: how it stands, the recovery points that are there, its backups and drills. A slash in the name is %2F",
+        shape,
+    )
+    .with("name", Place::Path, schema::text(), "such as vm%2F100")
+    .with(
+        "days",
+        Place::Query,
+        json!({"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": DAYS}),
+        "backups and points of so many days back",
+    );
+    table.add(one, workload);
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    limit: Option<u32>,
+    from: Option<u64>,
+}
+
+fn workloads(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
+    let limit = limit(wanted.limit)?;
+    let mut all = standings(desk, call, Timestamp::now())?;
+    all.sort_by(|one, other| one.workload.cmp(&other.workload));
+    let from = usize::try_from(wanted.from.unwrap_or(0)).unwrap_or(usize::MAX);
+    let page: Vec<_> = all.iter().skip(from).take(limit).collect();
+    let next = from.saturating_add(page.len());
+    let next = (next < all.len() && !page.is_empty()).then_some(next);
+    Ok(Answer::data(&page)?.with("next", next))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    name: String,
+    days: Option<u32>,
+}
+
+fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
+    let days = one.days.unwrap_or(DAYS);
+    if !(1..=MOST_DAYS).contains(&days) {
+        return Err(ApiError::bad_request(format!(
+            "days = {days}: ask for 1 to {MOST_DAYS}"
+        )));
+    }
+    let name: Workload = one
+        .name
+        .parse()
+        .map_err(|error: relight_model::workload::WorkloadError| ApiError::bad_request(error.to_string()))?;
+    let planned = desk.board.planned();
+    let none = || ApiError::not_found(format!("the plan has no workload {name} that you may see"));
+    let entry = planned.plan.workload(&name).ok_or_else(none)?;
+    if !Sight::new(call, &planned.plan).workload(&name)? {
+        return Err(none());
+    }
+    let now = Timestamp::now();
+    let since = now
+        .checked_sub((i64::from(days) * 24).hours())
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let standing = desk.standing(&planned.plan, entry, now)?;
+    let policy = planned.plan.policy_of(entry).map(|(_, policy)| policy);
+    let (found, _) = drills::visible(desk, call, Some(name.as_str()), None, DRILLS)?;
+    let drills: Vec<Value> = found
+        .iter()
+        .filter_map(|record| {
+            let detail = drills::detail(record)?;
+            Some(json!({
+                "sequence": record.sequence,
+                "run": detail.run,
+                "time": detail.requested,
+                "good": detail.is_good(),
+                "measured-seconds": detail.measured.map(|measured| measured.0.as_secs_f64()),
+                "promised-seconds": detail.promised.map(|promised| promised.0.as_secs_f64()),
+                "size": detail.size,
+                "message": detail.message,
+            }))
+        })
+        .collect();
+    let seconds = |at: &Option<relight_model::plan::At<relight_model::TimeSpan>>| {
+        at.as_ref().map(|at| at.value.0.as_secs_f64())
+    };
+    Answer::data(json!({
+        "now": now,
+        "since": since,
+        "health": Health::of(&standing),
+        "standing": standing,
+        "promises": policy.map_or_else(|| json!({}), |policy| json!({
+            "schedule": policy.schedule.value,
+            "pushed": policy.pushed,
+            "repository": policy.repository.value,
+            "rpo-seconds": policy.permitted_exposure().map(|rpo| rpo.0.as_secs_f64()),
+            "rto-seconds": seconds(&policy.rto),
+        })),
+        "points": policy.map_or_else(|| Ok(Vec::new()), |policy| points(desk, call, &name, policy, since))?,
+        "backups": backups(desk, &name, since)?,
+        "drills": drills,
+    }))
+}
+
+/// The recovery points that are there, newest first, in each repository that the caller may see.
+fn points(
+    desk: &Desk,
+    call: &Call,
+    name: &Workload,
+    policy: &relight_model::plan::Policy,
+    since: Timestamp,
+) -> ApiResult<Vec<Value>> {
+    let planned = desk.board.planned();
+    let sight = Sight::new(call, &planned.plan);
+    let mut shown = Vec::new();
+    let copies = policy.copies.iter().map(|copy| &copy.repository.value);
+    for repository in std::iter::once(&policy.repository.value).chain(copies) {
+        let Some(datastore) = desk.context.datastores.get(repository) else {
+            continue;
+        };
+        if !sight.restored(repository, name)? {
+            continue;
+        }
+        let found = desk.context.points(datastore, name).map_err(|failure| {
+            tracing::warn!("recovery points of {name} in {repository}: {}", failure.message);
+            ApiError::internal(format!(
+                "the repository {repository} cannot be read now; the server's log tells why"
+            ))
+        })?;
+        let recent = found.iter().rev().filter(|(body, _)| body.snapshot.time >= since);
+        shown.extend(recent.take(MOST).map(|(body, marks)| {
+            json!({
+                "repository": repository,
+                "snapshot": body.snapshot.id.to_string(),
+                "time": body.snapshot.time,
+                "protected": marks.as_ref().is_some_and(|marks| marks.protected),
+            })
+        }));
+    }
+    Ok(shown)
+}
+
+fn backups(desk: &Desk, name: &Workload, since: Timestamp) -> ApiResult<Vec<Value>> {
+    let state: &State = desk.gate.state();
+    let filter = RunFilter {
+        workload: Some(name.to_string()),
+        job: Some(relight_model::schedule::JobId::backup(name)),
+        since: Some(since),
+        limit: u32::try_from(MOST).ok(),
+        ..RunFilter::default()
+    };
+    let found = state.runs(&filter).map_err(failed)?;
+    Ok(found.iter().map(|run| runs::shown(desk, run)).collect())
+}
