@@ -90,6 +90,7 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
         until: options.until,
         kind: options.kind,
         who: options.who.clone(),
+        before: None,
         limit: Some(options.limit),
     };
     let mut records = options.config.state()?.evidence(&filter)?;

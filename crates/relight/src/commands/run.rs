@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
-use relight_model::plan::Plan;
 use relight_model::schedule::{Decision, JobId, Schedule, State as Memory};
 use relight_model::workload::Workload;
 use relight_server::evidence::detail::Ended;
