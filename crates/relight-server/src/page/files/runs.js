@@ -36,7 +36,7 @@ export async function runs(_, signal) {
     const { data } = await get("runs", { running: true, limit: 200 }, signal);
     live.replaceChildren(data.length === 0 ? el("p", { class: "dim" }, "Nothing runs now.") : table("Running now", [
       ["Run", (run) => runLink(run.number), "number"], ["What", job, "name"], ["Started", (run) => time(run.started)], ["Since", took, "number"],
-      ["Progress", progress], ["", (run) => cancel(run)],
+      ["Progress", progress], ["End it", (run) => cancel(run)],
     ], data).element);
     const now = data.map((run) => run.number).join();
     if (now !== before) { before = now; await fill(); }

@@ -24,14 +24,15 @@ export function span(seconds) {
   }).filter(Boolean).join(" ");
 }
 
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const short = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const short = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 export const seconds = (from, to) => (new Date(to) - new Date(from)) / 1000;
 
 export function time(text) {
   if (!text) return "";
   const at = new Date(text);
-  return el("time", { datetime: text, title: exact.format(at) }, short.format(at));
+  return el("time", { datetime: text, title: exact.format(at) }, (at.getFullYear() === new Date().getFullYear() ? short : day).format(at));
 }
 
 export function ago(text, now) {
