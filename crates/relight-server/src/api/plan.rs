@@ -84,6 +84,7 @@ fn plan_text(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
         }
     }
     let next = Some(first + lines.len()).filter(|next| !lines.is_empty() && *next <= total);
+    let digest = crate::runs::digest(&text);
     // What is looked at is what is written. The server follows it within a second, unless it cannot be understood.
     let (problems, plan) = match Plan::parse(&text) {
         Ok(plan) => (Vec::new(), Some(plan)),
@@ -106,7 +107,7 @@ fn plan_text(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
         "first-line": first,
         "lines": lines,
         "total-lines": total,
-        "holds": plan.is_some(),
+        "holds": digest == planned.digest,
         "problems": problems,
         "findings": worst(found).iter().map(finding).collect::<Vec<_>>(),
         "total-findings": total_findings,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::SHA256;
 use relight_model::Workload;
 use relight_model::plan::{Plan, Policy, WorkloadEntry};
 use relight_model::schedule::{JobId, Schedule};
@@ -28,11 +28,16 @@ pub(crate) struct Planned {
     pub digest: String,
 }
 
+/// By which a text of a plan is known: SHA-256 in hexadecimal digits.
+pub(crate) fn digest(text: &str) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&SHA256, text.as_bytes()))
+}
+
 impl Planned {
     /// Of a plan and the text it was read from.
     pub fn new(plan: Plan, text: &str) -> Self {
         Self {
-            digest: hex::encode(digest(&SHA256, text.as_bytes())),
+            digest: digest(text),
             schedule: Schedule::new(&plan),
             plan,
         }

@@ -30,7 +30,7 @@ pub use clocks::read as clock;
 
 pub use code::{Code, RunFailure};
 pub use context::not_planned;
-pub(crate) use context::{Context, Planned};
+pub(crate) use context::{Context, Planned, digest};
 pub use facts::facts;
 pub use live::{Live, Progress};
 
