@@ -15,6 +15,7 @@ pub mod gate;
 mod jobs;
 pub mod kinds;
 mod listener;
+pub mod monitor;
 mod notify;
 mod own;
 mod page;

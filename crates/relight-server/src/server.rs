@@ -20,6 +20,7 @@ use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::gate::Gate;
 use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
+use crate::monitor::{self, Monitor};
 use crate::notify::notify;
 use crate::own::Keeper;
 use crate::runs::{Board, Context, Runs};
@@ -41,6 +42,7 @@ pub struct Server {
     keeper: Keeper,
     context: Arc<Context>,
     board: Board,
+    monitor: Arc<Monitor>,
     listeners: Vec<TcpListener>,
     stop: watch::Sender<bool>,
 }
@@ -129,6 +131,8 @@ impl Server {
         };
         api::routes(&mut router, Arc::new(desk));
         page::routes(&mut router);
+        let monitor = Monitor::new(gate.state().clone(), board.clone(), context.datastores.clone());
+        monitor::routes(&mut router, &monitor);
         let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());
         Ok(Self {
@@ -141,6 +145,7 @@ impl Server {
             keeper,
             context,
             board,
+            monitor,
             listeners: Vec::new(),
             stop: watch::Sender::new(false),
         })
@@ -181,6 +186,7 @@ impl Server {
     /// TLS cannot be set up.
     pub async fn run(self) -> Result<()> {
         let runs = Runs::start(&self.config, self.context, self.board)?;
+        let watching_all = self.monitor.start();
         let limits = &self.config.server;
         let house = Gatehouse::new(
             self.service.clone(),
@@ -247,6 +253,7 @@ impl Server {
         let _ = tokio::time::timeout(Duration::from_secs(30), runs).await;
         let gate = self.gate.clone();
         let closed = tokio::task::spawn_blocking(move || {
+            watching_all.close();
             gate.close();
             note(&gate, Kind::Server, "the server was stopped");
         });

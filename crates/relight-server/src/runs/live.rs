@@ -2,15 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+use relight_model::schedule::{ClockAlarm, Decision, JobId, Tick, WaitReason};
 use serde::Serialize;
 
 use super::task::Task;
 
-/// What runs at present, by number.
+/// What runs at present, by number, and what the scheduler shows beside it.
 #[derive(Default)]
-pub struct Live(Mutex<BTreeMap<u64, Task>>);
+pub struct Live {
+    tasks: Mutex<BTreeMap<u64, Task>>,
+    shown: Mutex<Arc<Shown>>,
+}
+
+/// What the scheduler decided last.
+#[derive(Debug, Default, Serialize)]
+pub struct Shown {
+    /// What is due and waits.
+    pub waiting: Vec<Waiting>,
+    /// Why the clock is not trusted.
+    pub clock: Option<ClockAlarm>,
+}
+
+/// A run that is due and waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// What is to be done.
+    pub job: JobId,
+    /// When it was due.
+    pub due: Timestamp,
+    /// What it waits for.
+    pub reason: WaitReason,
+}
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -25,7 +50,28 @@ pub struct Progress {
 
 impl Live {
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the scheduler decided last.
+    pub fn shown(&self) -> Arc<Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn show(&self, tick: &Tick) {
+        let waiting = tick.decisions.iter().filter_map(|decision| match decision {
+            Decision::Wait { job, due, reason } => Some(Waiting {
+                job: job.clone(),
+                due: *due,
+                reason: reason.clone(),
+            }),
+            Decision::Start { .. } | Decision::Skip { .. } => None,
+        });
+        let shown = Arc::new(Shown {
+            waiting: waiting.collect(),
+            clock: tick.alarm,
+        });
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     pub(super) fn add(&self, task: Task) {

@@ -32,7 +32,7 @@ pub use code::{Code, RunFailure};
 pub use context::not_planned;
 pub(crate) use context::{Context, Planned, digest};
 pub use facts::facts;
-pub use live::{Live, Progress};
+pub use live::{Live, Progress, Shown, Waiting};
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};

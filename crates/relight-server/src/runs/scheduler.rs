@@ -302,6 +302,7 @@ impl Scheduler {
             let wait = next.duration_since(tick.now);
             began + Duration::try_from(wait).unwrap_or(CLOCKS)
         });
+        self.live.show(&tick);
         self.tell_of_clock(tick.alarm);
         if idle {
             // Nothing that would have to be remembered.

@@ -8,7 +8,7 @@ mod change;
 mod history;
 mod judge;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use jiff::Timestamp;
 use jiff::civil::Date;

@@ -38,20 +38,20 @@ exclude = 'scratch'
 exclude-until = '2026-10-31'
 ";
 
-fn at(hours: i64) -> Timestamp {
+pub(crate) fn at(hours: i64) -> Timestamp {
     let begin: Timestamp = "2026-11-01T02:00:00Z".parse().unwrap();
     begin + SignedDuration::from_hours(hours)
 }
 
-struct House {
+pub(crate) struct House {
     _folder: tempfile::TempDir,
-    state: State,
-    plan: Plan,
-    vm: Workload,
+    pub(crate) state: State,
+    pub(crate) plan: Plan,
+    pub(crate) vm: Workload,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             state: State::open(folder.path()).unwrap(),
@@ -61,7 +61,7 @@ impl House {
         }
     }
 
-    fn begin(&self, job: JobId, hours: i64) -> u64 {
+    pub(crate) fn begin(&self, job: JobId, hours: i64) -> u64 {
         let new = NewRun {
             job,
             repository: Some("main".into()),
@@ -74,7 +74,7 @@ impl House {
         runs[0].number
     }
 
-    fn end(&self, number: u64, hours: i64, outcome: Ended, size: u64) {
+    pub(crate) fn end(&self, number: u64, hours: i64, outcome: Ended, size: u64) {
         let end = RunEnd {
             number,
             ended: at(hours),
@@ -90,13 +90,13 @@ impl House {
         self.state.end_run(&end, &Remembered::default(), &[]).unwrap();
     }
 
-    fn run(&self, job: JobId, hours: i64, outcome: Ended) -> u64 {
+    pub(crate) fn run(&self, job: JobId, hours: i64, outcome: Ended) -> u64 {
         let number = self.begin(job, hours);
         self.end(number, hours + 1, outcome, 10 << 30);
         number
     }
 
-    fn drill(&self, hours: i64, minutes: Option<u64>) {
+    pub(crate) fn drill(&self, hours: i64, minutes: Option<u64>) {
         let detail = DrillDetail {
             run: 1,
             workload: self.vm.clone(),

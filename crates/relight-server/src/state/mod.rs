@@ -9,6 +9,7 @@ mod runs;
 mod schedule;
 mod schema;
 mod secrets;
+mod sizes;
 mod sync_jobs;
 mod tokens;
 mod users;

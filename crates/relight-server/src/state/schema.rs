@@ -151,6 +151,16 @@ const STEPS: &[&str] = &[
     // 5: of millions of records, the few of drills and keys are looked for again and again.
     "CREATE INDEX evidence_drills ON evidence (sequence) WHERE kind = 'drill';
     CREATE INDEX evidence_keys ON evidence (sequence) WHERE kind = 'key';",
+    // 6: how large repositories were: of each day the last measurement.
+    "CREATE TABLE repository_sizes (
+        repository TEXT NOT NULL,
+        -- Days since 1970.
+        day INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        available INTEGER NOT NULL,
+        PRIMARY KEY (repository, day)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables of a database to this version.

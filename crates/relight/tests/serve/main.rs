@@ -7,6 +7,7 @@ mod backup;
 mod copies;
 mod keys;
 mod lab;
+mod monitor;
 mod originals;
 mod runs;
 mod to_server;
