@@ -170,7 +170,7 @@ fn a_slip_is_named_with_its_place_and_the_nearest_word() {
         ),
         (
             &format!("{GOOD}[[route]]\nname = 'x'\nto = 'team'\n"),
-            "must begin with mailto: or https://",
+            "must begin with mailto:, https://, slack+https://",
         ),
         (
             &format!("{GOOD}[role.x]\nmay = ['veiw']\n"),

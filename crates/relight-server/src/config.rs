@@ -24,6 +24,8 @@ pub struct Config {
     /// What it serves, each as one datastore.
     #[serde(default, rename = "repository")]
     pub repositories: Vec<RepositoryConfig>,
+    /// How mail is sent.
+    pub mail: Option<MailConfig>,
     /// Where it was read from.
     #[serde(skip)]
     pub path: PathBuf,
@@ -69,6 +71,51 @@ impl Default for ServerConfig {
             max_connections_per_address: 256,
             grace: TimeSpan(Duration::from_secs(60)),
         }
+    }
+}
+
+/// `[mail]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MailConfig {
+    /// The server that takes mail: `mail.example.org` or `mail.example.org:587`.
+    pub server: String,
+    /// Who sends it: an address, or `Name <address>`.
+    pub from: String,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: MailTls,
+    /// Who logs in there.
+    pub user: Option<String>,
+    /// File whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// Begun in the clear, and protected before anything is said (RFC 3207); refused if the server cannot.
+    #[default]
+    Starttls,
+    /// From the first byte (RFC 8314).
+    Tls,
+    /// Not at all: for a server on this host.
+    None,
+}
+
+impl MailConfig {
+    /// Host and port; the usual port if none is named.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let usual = match self.tls {
+            MailTls::Starttls => 587,
+            MailTls::Tls => 465,
+            MailTls::None => 25,
+        };
+        let named = self.server.rsplit_once(':');
+        let named = named.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = named.unwrap_or((&self.server, usual));
+        (host.trim_start_matches('[').trim_end_matches(']'), port)
     }
 }
 
@@ -159,6 +206,25 @@ impl Config {
         if server.max_connections == 0 || server.max_connections_per_address == 0 {
             return Err("with max-connections = 0 nobody can connect".into());
         }
+        if let Some(mail) = &self.mail {
+            if mail.user.is_some() != mail.password_file.is_some() {
+                return Err("mail.user and mail.password-file go together: name both or none".into());
+            }
+            if mail.user.is_some() && mail.tls == MailTls::None {
+                return Err(
+                    "mail: a password is not sent without TLS: say tls = \"starttls\" or \"tls\"".into(),
+                );
+            }
+            let from = mail.from.parse::<lettre::message::Mailbox>();
+            from.map_err(|error| format!("mail.from: {:?}: {error}", mail.from))?;
+            let (host, _) = mail.host_and_port();
+            if host.is_empty() || host.contains(char::is_whitespace) {
+                return Err(format!(
+                    "mail.server: {:?} is no server: write HOST or HOST:PORT",
+                    mail.server
+                ));
+            }
+        }
         let mut names = BTreeSet::new();
         for repository in &self.repositories {
             let RepositoryConfig { name, location, .. } = repository;
@@ -196,6 +262,9 @@ impl Config {
         let mut paths = vec![&mut server.state, &mut server.cache];
         paths.extend(&mut server.certificate);
         paths.extend(&mut server.key);
+        if let Some(mail) = &mut self.mail {
+            paths.extend(&mut mail.password_file);
+        }
         for repository in &mut self.repositories {
             paths.extend(&mut repository.password_file);
             paths.extend(&mut repository.key_file);

@@ -131,7 +131,7 @@ impl Server {
         };
         api::routes(&mut router, Arc::new(desk));
         page::routes(&mut router);
-        let monitor = Monitor::new(gate.state().clone(), board.clone(), context.datastores.clone());
+        let monitor = Monitor::new(&config, board.clone(), &context);
         monitor::routes(&mut router, &monitor);
         let keeper = Keeper::start(&config, gate.state(), &host, datastores)?;
         let service = HttpService::new(router, gate.clone(), Limits::default());

@@ -4,6 +4,7 @@
 //! (see [`SERVER_TABLES`] and [`SERVER_REPOSITORY_WORDS`]); this module passes over them, and the server passes over
 //! [`PLAN_TABLES`] and [`PLAN_REPOSITORY_WORDS`]. Every other word is refused, by both.
 
+mod channel;
 mod names;
 mod nearest;
 mod policy;
@@ -13,6 +14,7 @@ mod settings;
 mod source;
 mod values;
 
+pub use channel::{Channel, Shape};
 pub use names::{Method, PickRule, RouteEvent, Stage, UnknownName, Verb};
 pub use policy::{CopyRule, DrillRule, Policy};
 pub use settings::Settings;
@@ -29,7 +31,7 @@ use serde::{Serialize, Serializer};
 use crate::workload::Workload;
 
 /// Tables that the server reads and the plan passes over.
-pub const SERVER_TABLES: &[&str] = &["server"];
+pub const SERVER_TABLES: &[&str] = &["server", "mail"];
 /// Words of `[[repository]]` that the server reads and the plan passes over.
 pub const SERVER_REPOSITORY_WORDS: &[&str] = &[
     "location",

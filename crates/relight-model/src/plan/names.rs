@@ -130,6 +130,8 @@ names!(
         Success = "success",
         /// The regular report.
         Report = "report",
+        /// The server is alive and looks: for whoever notices when this is not told any more.
+        Alive = "alive",
     }
 );
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 use toml::de::DeTable;
 
+use super::channel::Channel;
 use super::names::Stage;
 use super::policy::Policy;
 use super::section::{Section, unknown, whole_number};
@@ -13,10 +14,17 @@ use super::values::{
     Bandwidth, Exclusion, Exercise, Limits, Repository, ResourceKind, Role, Route, Window, WorkloadEntry,
 };
 use super::{Plan, SERVER_REPOSITORY_WORDS, SERVER_TABLES};
+use crate::duration::TimeSpan;
 use crate::workload::Workload;
 
 /// Runs in all, where the plan does not say.
 const DEFAULT_RUNS: u32 = 8;
+/// When what is still wrong is told again, where the plan does not say.
+const REPEAT: TimeSpan = TimeSpan::from_secs(24 * 3600);
+/// The same of the sign of life.
+const ALIVE: TimeSpan = TimeSpan::from_secs(5 * 60);
+/// More often nobody is told the same.
+const LEAST_REPEAT: TimeSpan = TimeSpan::from_secs(1);
 
 pub(super) fn plan(text: &str) -> Result<Plan, PlanErrors> {
     let mut source = Source::new(text);
@@ -272,19 +280,27 @@ fn read_routes(source: &mut Source<'_>, root: &mut Section<'_, '_>) -> Vec<Route
     let mut routes: Vec<Route> = Vec::new();
     for mut section in root.sections(source, "route") {
         let name: Option<At<String>> = section.required(source, "name", "\"team\"");
-        let to: Option<At<String>> = section.required(source, "to", "\"mailto:backup@example.org\"");
+        let to: Option<At<Channel>> = section.required(source, "to", "\"mailto:backup@example.org\"");
         let events: Vec<At<super::RouteEvent>> = section.list(source, "events");
         let policies = section.list(source, "policies");
+        let after = section
+            .text(source, "after")
+            .map_or(TimeSpan::default(), |at| at.value);
+        let alive = events.iter().any(|at| at.value == super::RouteEvent::Alive);
+        let usual = if alive { ALIVE } else { REPEAT };
+        let repeat = section.text(source, "repeat");
+        if let Some(repeat) = &repeat
+            && repeat.value < LEAST_REPEAT
+        {
+            source.refuse(repeat.at, format!("repeat: must be {LEAST_REPEAT} at least"));
+        }
+        if alive && events.len() > 1 {
+            source.refuse(section.at, "events: alive needs a route of its own");
+        }
         section.finish(source);
         let (Some(name), Some(to)) = (name, to) else {
             continue;
         };
-        if !["mailto:", "https://", "http://"]
-            .iter()
-            .any(|scheme| to.starts_with(scheme))
-        {
-            source.refuse(to.at, "to: must begin with mailto: or https://");
-        }
         if routes.iter().any(|route| route.name.value == name.value) {
             source.refuse(name.at, format!("the route {:?} is there twice", name.value));
         }
@@ -293,6 +309,8 @@ fn read_routes(source: &mut Source<'_>, root: &mut Section<'_, '_>) -> Vec<Route
             to,
             events: events.into_iter().map(|at| at.value).collect(),
             policies,
+            after,
+            repeat: repeat.map_or(usual, |at| at.value),
         });
     }
     routes

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::channel::Channel;
 use super::names::{Method, RouteEvent, Stage, Verb};
 use super::settings::Settings;
 use super::source::{At, Position};
@@ -191,11 +192,15 @@ pub struct Route {
     /// Its name.
     pub name: At<String>,
     /// `mailto:…`, `https://…`.
-    pub to: At<String>,
+    pub to: At<Channel>,
     /// What about.
     pub events: Vec<RouteEvent>,
     /// Of which policies. Empty: of all.
     pub policies: Vec<At<String>>,
+    /// What is wrong is told when it has been so for this time: for whoever is to be woken only if nobody else mends it.
+    pub after: TimeSpan,
+    /// What is still wrong is told again after this time.
+    pub repeat: TimeSpan,
 }
 
 /// `[role.NAME]`: who may do what.

@@ -10,6 +10,7 @@ use relight_model::schedule::{JobId, RunKind};
 
 use super::exposition::{Family, Text, Value};
 use super::growth::Growth;
+use super::notifier::Sent;
 use crate::evidence::detail::Ended;
 use crate::runs::Shown;
 use crate::standing::{History, Standing};
@@ -24,6 +25,8 @@ pub struct Metrics<'s> {
     pub shown: &'s Shown,
     /// How repositories grow, by name.
     pub growth: &'s BTreeMap<String, Growth>,
+    /// How letters went out, by route.
+    pub sent: &'s BTreeMap<String, Sent>,
     /// When the server was started.
     pub started: Timestamp,
     /// Now.
@@ -42,6 +45,7 @@ impl Metrics<'_> {
         proofs(&mut text, &standings);
         runs(&mut text, self);
         repositories(&mut text, self);
+        letters(&mut text, self);
         text.finish()
     }
 }
@@ -275,6 +279,24 @@ fn proofs(text: &mut Text, standings: &[Standing]) {
         "How long the last drill took, from the request until it was seen to work.",
     );
     each(family, standings, |one| one.last_drill.as_ref()?.measured);
+}
+
+fn letters(text: &mut Text, seen: &Metrics<'_>) {
+    let mut family = text.counter(
+        "relight_letters_total",
+        "Notifications since the server was started. What could not be sent is tried again.",
+    );
+    for route in &seen.plan.routes {
+        let sent = seen.sent.get(&route.name.value).copied().unwrap_or_default();
+        family.add(
+            &[("route", &route.name.value), ("outcome", "sent")],
+            Some(sent.good),
+        );
+        family.add(
+            &[("route", &route.name.value), ("outcome", "failed")],
+            Some(sent.failed),
+        );
+    }
 }
 
 fn runs(text: &mut Text, seen: &Metrics<'_>) {

@@ -2,7 +2,11 @@
 
 mod exposition;
 mod growth;
+mod letter;
 mod metrics;
+mod notifier;
+mod problem;
+mod send;
 #[cfg(test)]
 mod tests;
 
@@ -18,18 +22,25 @@ use relight_pbs::access::Privileges;
 use relight_pbs::service::datastore::Datastore;
 use relight_pbs::service::http::{Answer, ApiResult, Body, NoParameters, Router};
 
+use crate::config::{Config, MailConfig};
 use crate::error::Result;
-use crate::runs::Board;
-use crate::standing::{History, News};
-use crate::state::State;
+use crate::runs::{Board, Context};
+use crate::standing::History;
+use crate::state::{Run, State};
 use growth::Sizes;
 pub use growth::{Growth, Size};
+pub use letter::{Memory as ToldMemory, Told};
 pub use metrics::Metrics;
+use notifier::Notifier;
+pub use notifier::Sent;
+pub use problem::Problem;
 
 /// How often it is looked what has happened.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the sizes of repositories are measured.
 const MEASURE: Duration = Duration::from_secs(900);
+/// Of more runs that end between two looks nobody is told that they went well.
+const MOST_ENDED: usize = 10_000;
 
 /// Follows what happens and answers how it stands.
 pub(crate) struct Monitor {
@@ -38,7 +49,15 @@ pub(crate) struct Monitor {
     datastores: BTreeMap<String, Arc<Datastore>>,
     history: Mutex<History>,
     sizes: Mutex<Sizes>,
+    /// The server's name in letters.
+    host: String,
+    mail: Option<MailConfig>,
+    /// Runs that have ended, of which nobody was told yet.
+    ended: Mutex<Vec<Run>>,
+    sent: Mutex<BTreeMap<String, Sent>>,
     started: Timestamp,
+    since: Instant,
+    settle: Duration,
     stop: AtomicBool,
 }
 
@@ -49,11 +68,17 @@ pub(crate) struct Watching {
 }
 
 impl Monitor {
-    pub fn new(state: Arc<State>, board: Board, datastores: BTreeMap<String, Arc<Datastore>>) -> Arc<Self> {
+    pub fn new(config: &Config, board: Board, context: &Context) -> Arc<Self> {
         Arc::new(Self {
-            state,
+            state: context.state.clone(),
             board,
-            datastores,
+            datastores: context.datastores.clone(),
+            host: context.host.clone(),
+            mail: config.mail.clone(),
+            ended: Mutex::default(),
+            sent: Mutex::default(),
+            since: Instant::now(),
+            settle: notifier::settle(),
             history: Mutex::default(),
             sizes: Mutex::default(),
             started: Timestamp::now(),
@@ -65,10 +90,18 @@ impl Monitor {
     ///
     /// # Errors
     /// The state cannot be read.
-    fn follow(&self) -> Result<(MutexGuard<'_, History>, News)> {
+    fn follow(&self) -> Result<MutexGuard<'_, History>> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let news = history.follow(&self.state, &self.board.planned().plan)?;
-        Ok((history, news))
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.extend(news.runs);
+        let too_many = ended.len().saturating_sub(MOST_ENDED);
+        ended.drain(..too_many);
+        Ok(history)
+    }
+
+    fn take_ended(&self) -> Vec<Run> {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sizes(&self) -> MutexGuard<'_, Sizes> {
@@ -81,14 +114,16 @@ impl Monitor {
     /// The state cannot be read.
     pub fn metrics(&self, now: Timestamp) -> Result<String> {
         let planned = self.board.planned();
-        let (history, _) = self.follow()?;
+        let history = self.follow()?;
         let shown = self.board.live.shown();
         let growth = self.sizes().growth();
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let metrics = Metrics {
             plan: &planned.plan,
             history: &history,
             shown: &shown,
             growth: &growth,
+            sent: &sent,
             started: self.started,
             now,
         };
@@ -134,14 +169,19 @@ impl Monitor {
     }
 
     fn watch(&self) {
+        let mut notifier = Notifier::default();
         let mut measured: Option<Instant> = None;
         while !self.stop.load(Ordering::Relaxed) {
             if measured.is_none_or(|at| at.elapsed() >= MEASURE) {
                 self.measure(Timestamp::now());
                 measured = Some(Instant::now());
             }
-            if let Err(error) = self.follow() {
-                tracing::error!("{error}: what happened is not known");
+            let told = self
+                .follow()
+                .map(drop)
+                .and_then(|()| notifier.tell(self, Timestamp::now()));
+            if let Err(error) = told {
+                tracing::error!("{error}: what happened is not known, and nobody is told");
             }
             std::thread::park_timeout(LOOK);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use relight_model::schedule::{ClockAlarm, Decision, JobId, Tick, WaitReason};
@@ -15,6 +16,8 @@ use super::task::Task;
 pub struct Live {
     tasks: Mutex<BTreeMap<u64, Task>>,
     shown: Mutex<Arc<Shown>>,
+    /// When that was.
+    decided: Mutex<Option<Instant>>,
 }
 
 /// What the scheduler decided last.
@@ -58,6 +61,12 @@ impl Live {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether nothing was decided for this time.
+    pub fn stands_still(&self, time: Duration) -> bool {
+        let decided = *self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.is_none_or(|at| at.elapsed() > time)
+    }
+
     pub(super) fn show(&self, tick: &Tick) {
         let waiting = tick.decisions.iter().filter_map(|decision| match decision {
             Decision::Wait { job, due, reason } => Some(Waiting {
@@ -72,6 +81,7 @@ impl Live {
             clock: tick.alarm,
         });
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(super) fn add(&self, task: Task) {

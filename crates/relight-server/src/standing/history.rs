@@ -224,6 +224,12 @@ impl History {
         self.jobs.get(job)
     }
 
+    /// What has become of every job of a plan.
+    pub fn jobs<'h>(&'h self, plan: &Plan) -> impl Iterator<Item = (&'h JobId, &'h Past)> {
+        let known = jobs(plan).filter_map(|job| self.jobs.get_key_value(&job));
+        known.collect::<Vec<_>>().into_iter()
+    }
+
     pub(super) fn drills(&self, workload: &Workload) -> Option<&Drills> {
         self.drills.get(workload)
     }

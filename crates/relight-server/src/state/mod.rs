@@ -12,6 +12,7 @@ mod secrets;
 mod sizes;
 mod sync_jobs;
 mod tokens;
+mod told;
 mod users;
 
 use std::fs;

@@ -161,6 +161,17 @@ const STEPS: &[&str] = &[
         available INTEGER NOT NULL,
         PRIMARY KEY (repository, day)
     ) STRICT, WITHOUT ROWID;",
+    // 7: who was told of what is wrong.
+    "CREATE TABLE told (
+        route TEXT NOT NULL,
+        problem TEXT NOT NULL,
+        -- Since when it is so; when it was last told, if it was.
+        since INTEGER NOT NULL,
+        told INTEGER,
+        -- What was told, as JSON.
+        what TEXT NOT NULL,
+        PRIMARY KEY (route, problem)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables of a database to this version.

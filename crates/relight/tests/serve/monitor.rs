@@ -52,7 +52,8 @@ fn check(metrics: &str) {
     let Ok(mut child) = command else { return };
     child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + &*String::from_utf8_lossy(&output.stderr);
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
