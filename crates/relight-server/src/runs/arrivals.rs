@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 
 use jiff::{SignedDuration, Timestamp};
 use relight_model::Workload;
+use relight_repo::snapshot::Snapshot;
 
 use super::Message;
 use super::context::{Context, Planned};
@@ -46,6 +47,21 @@ pub(super) fn look(context: &Context, planned: &Arc<Planned>, tell: &Sender<Mess
     }
 }
 
+/// Whether a snapshot is that of a run, or of one that will write it down when it ends. Of a server that was brought back, the
+/// last runs before it was lost may have made snapshots that its saved state knows nothing of.
+fn is_known(context: &Context, snapshot: &Snapshot) -> Result<bool> {
+    if let Some(number) = context.run_of(snapshot)
+        && let Some(run) = context.state.run(number)?
+        && run.outcome.is_none()
+        && run.started <= snapshot.published
+    {
+        return Ok(true);
+    }
+    context
+        .state
+        .knows_snapshot(&snapshot.workload, &snapshot.id.to_string())
+}
+
 fn look_in(
     context: &Context,
     planned: &Planned,
@@ -67,18 +83,14 @@ fn look_in(
     let mut arrivals = Vec::new();
     for (body, _) in &found {
         let snapshot = &body.snapshot;
-        let is_news = snapshot.published > from && !snapshot.is_log() && context.run_of(snapshot).is_none();
+        let is_news = snapshot.published > from && !snapshot.is_log();
         let Some(workload) = snapshot.workload.parse::<Workload>().ok().filter(|_| is_news) else {
             continue;
         };
         let ours = planned
             .workload(&workload)
             .is_ok_and(|(_, policy)| policy.repository.value == name);
-        if !ours
-            || context
-                .state
-                .knows_snapshot(workload.as_str(), &snapshot.id.to_string())?
-        {
+        if !ours || is_known(context, snapshot)? {
             continue;
         }
         arrivals.push(Arrival {

@@ -17,10 +17,10 @@ pub(super) fn outcome(context: &Context, run: &Run) -> Option<Done> {
     let workload = run.job.workload()?;
     let datastore = context.datastores.get(run.repository.as_deref()?)?;
     let points = context.points(datastore, workload).ok()?;
-    let made = points
-        .iter()
-        .rev()
-        .find(|(body, _)| context.run_of(&body.snapshot) == Some(run.number));
+    // A server that was brought back counts on from where its saved state was: the same number may be that of an earlier run.
+    let made = points.iter().rev().find(|(body, _)| {
+        context.run_of(&body.snapshot) == Some(run.number) && body.snapshot.published >= run.started
+    });
     let snapshot = &made?.0.snapshot;
     let failure = snapshot.incomplete.first().map(|first| {
         let more = snapshot.incomplete.len() - 1;

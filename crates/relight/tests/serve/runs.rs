@@ -398,6 +398,40 @@ fn backups_that_were_made_elsewhere_are_runs_too() {
 }
 
 #[test]
+fn a_server_that_was_brought_back_knows_what_was_made_after_its_state_was_saved() {
+    let lab = Lab::with_plan(PLAN);
+    lab.ok(&["key", "recovery", "--output", "printed"]);
+    let server = lab.serve();
+    lab.ok(&["run", "host/web"]);
+    server.stop();
+    // It is lost before its state is saved again.
+    let mut server = lab.serve();
+    fs::write(lab.path("data/one"), "after").unwrap();
+    let lost = lab.json(&["run", "host/web"]);
+    server.signal("-KILL");
+    server.child.wait().unwrap();
+    for gone in ["state", "cache"] {
+        fs::remove_dir_all(lab.path(gone)).unwrap();
+    }
+    fs::remove_file(lab.path("relight.toml")).unwrap();
+    let mut adopt = lab.command(&["adopt", "--recovery-key-file", "printed"]);
+    let output = adopt.env_remove("RELIGHT_PASSWORD_FILE").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let server = lab.serve();
+    let runs = lab.wait("the backup that nobody knew of is found", |runs| runs.len() == 2);
+    assert_eq!(runs[1]["snapshot"], lost["snapshot"], "{runs:#?}");
+    let run = lab.json(&["run", "host/web"]);
+    assert_eq!(outcome(&run), "good");
+    assert_eq!(lab.points("host/web"), 3);
+    assert!(lab.json(&["evidence", "verify"])["broken"].is_null());
+    server.stop();
+}
+
+#[test]
 fn a_state_that_is_damaged_is_refused_and_left_as_it_is() {
     let lab = Lab::with_plan(PLAN);
     let server = lab.serve();
