@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relight_model::{ByteSize, TimeSpan, plan};
-use relight_pbs::access::AuthId;
+use relight_pbs::access::{Action, AuthId};
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
@@ -26,6 +26,9 @@ pub struct Config {
     pub repositories: Vec<RepositoryConfig>,
     /// How mail is sent.
     pub mail: Option<MailConfig>,
+    /// What needs a second person.
+    #[serde(default)]
+    pub approvals: ApprovalsConfig,
     /// Where it was read from.
     #[serde(skip)]
     pub path: PathBuf,
@@ -70,6 +73,29 @@ impl Default for ServerConfig {
             max_connections: 1024,
             max_connections_per_address: 256,
             grace: TimeSpan(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// `[approvals]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ApprovalsConfig {
+    /// What may be done only after a second person has approved it. Nothing, unless it is named here: a lab of one person could
+    /// do nothing of it.
+    pub required: BTreeSet<Action>,
+    /// How long a request waits for a decision, and how long an approval can be used.
+    pub valid: TimeSpan,
+    /// How long breaking the glass may last at most.
+    pub break_glass: TimeSpan,
+}
+
+impl Default for ApprovalsConfig {
+    fn default() -> Self {
+        Self {
+            required: BTreeSet::new(),
+            valid: TimeSpan(Duration::from_secs(24 * 3600)),
+            break_glass: TimeSpan(Duration::from_secs(4 * 3600)),
         }
     }
 }
@@ -205,6 +231,14 @@ impl Config {
         }
         if server.max_connections == 0 || server.max_connections_per_address == 0 {
             return Err("with max-connections = 0 nobody can connect".into());
+        }
+        for (word, span) in [
+            ("valid", self.approvals.valid),
+            ("break-glass", self.approvals.break_glass),
+        ] {
+            if !(60..=30 * 24 * 3600).contains(&span.0.as_secs()) {
+                return Err(format!("approvals.{word}: {span}: say one minute to 30 days"));
+            }
         }
         if let Some(mail) = &self.mail {
             if mail.user.is_some() != mail.password_file.is_some() {

@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+pub mod approvals;
 pub mod config;
 pub mod drills;
 mod error;

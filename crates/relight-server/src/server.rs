@@ -84,7 +84,7 @@ impl Server {
         let certificate = Certificate::open(&config.server, &host)?;
         let tasks_folder = config.server.state.join("tasks");
         let tasks = Tasks::open(&tasks_folder, &host).map_err(ServerError::file("open", &tasks_folder))?;
-        let gate = Arc::new(Gate::new(state)?);
+        let gate = Arc::new(Gate::new(state)?.with_approvals(config.approvals.clone()));
         let mut router = Router::new();
         let about = rest::About {
             fingerprint: certificate.fingerprint(),

@@ -1,4 +1,4 @@
-//! Privileges, by the names of the original.
+//! Privileges, by the names of the original where it has them.
 
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
@@ -41,6 +41,13 @@ privileges! {
     16 REMOTE_DATASTORE_BACKUP "Remote.DatastoreBackup" "Copy to a datastore of another server.",
     17 REMOTE_DATASTORE_MODIFY "Remote.DatastoreModify" "Change a datastore of another server.",
     18 REMOTE_DATASTORE_PRUNE "Remote.DatastorePrune" "Remove backups on another server.",
+    // What the original has no word for.
+    19 RUNS_ASK "Runs.Ask" "Have a workload backed up, copied, verified or drilled now, as the plan says it is done.",
+    20 RESTORE_PLACE "Restore.Place" "Have the server restore to a place that its configuration allows.",
+    21 RESTORE_PRODUCTION "Restore.Production" "Have the server restore over what is in production.",
+    22 KEYS_MANAGE "Keys.Manage" "See which keys open a repository, and have them tested, added and retired.",
+    23 APPROVAL_DECIDE "Approval.Decide" "Approve or deny what somebody else asks for.",
+    24 EVIDENCE_READ "Evidence.Read" "Read the evidence and reports of what it proves.",
 }
 
 impl Privileges {

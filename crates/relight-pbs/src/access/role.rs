@@ -57,7 +57,9 @@ use Privileges as P;
 
 roles! {
     Admin "May do everything." P::ALL,
-    Audit "Sees the server and what is in its datastores, changes nothing." all_of(&[P::SYS_AUDIT, P::DATASTORE_AUDIT]),
+    Audit "Sees the server and what is in its datastores, changes nothing." all_of(&[
+        P::SYS_AUDIT, P::DATASTORE_AUDIT, P::EVIDENCE_READ,
+    ]),
     NoAccess "May do nothing, whatever rules above say." P::NONE,
     DatastoreAdmin "May do everything in a datastore." all_of(&[
         P::DATASTORE_AUDIT, P::DATASTORE_MODIFY, P::DATASTORE_READ, P::DATASTORE_VERIFY, P::DATASTORE_BACKUP,

@@ -29,11 +29,13 @@ pub enum Kind {
     Restore,
     /// A key was used, made, exported, rotated or retired.
     Key,
+    /// Approval by a second person was asked for, given, denied or used, or was done without.
+    Approval,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Server,
         Self::Login,
         Self::Change,
@@ -42,6 +44,7 @@ impl Kind {
         Self::Drill,
         Self::Restore,
         Self::Key,
+        Self::Approval,
     ];
 
     /// Its name, as in the record.
@@ -55,6 +58,7 @@ impl Kind {
             Self::Drill => "drill",
             Self::Restore => "restore",
             Self::Key => "key",
+            Self::Approval => "approval",
         }
     }
 }

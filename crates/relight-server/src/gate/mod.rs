@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use relight_pbs::access::{
-    Access, AuditEvent, AuthId, Credentials, Privileges, Unauthenticated, UserId, granted,
+    Access, AuditEvent, AuthId, Credentials, Guarded, Pass, Privileges, Unapproved, Unauthenticated, UserId,
+    granted,
 };
 use tokio::sync::Semaphore;
 
@@ -17,6 +18,7 @@ pub(crate) use records::Records;
 use throttle::Throttle;
 pub use tickets::{CSRF_TICKET, Issued, TicketError, Tickets};
 
+use crate::config::ApprovalsConfig;
 use crate::error::Result;
 use crate::state::{Known, PasswordHash, State};
 
@@ -39,6 +41,8 @@ pub struct Gate {
     throttle: Throttle,
     hashing: Semaphore,
     records: Records,
+    /// What needs a second person.
+    pub(crate) approvals: ApprovalsConfig,
 }
 
 impl Gate {
@@ -55,7 +59,15 @@ impl Gate {
             throttle: Throttle::default(),
             hashing: Semaphore::new(HASHED_AT_ONCE),
             records,
+            approvals: ApprovalsConfig::default(),
         })
+    }
+
+    /// With rules about what needs a second person.
+    #[must_use]
+    pub fn with_approvals(mut self, approvals: ApprovalsConfig) -> Self {
+        self.approvals = approvals;
+        self
     }
 
     /// The state.
@@ -236,6 +248,14 @@ impl Access for Gate {
                 .iter()
                 .filter(|rule| rule.who.user() == who.user() && under(rule.path.as_str()))
                 .any(|rule| privileges(&known, who, rule.path.as_str()).intersects(some))
+    }
+
+    fn approved(&self, who: &AuthId, what: &Guarded<'_>) -> Result<Pass, Unapproved> {
+        self.leave(who, what, Timestamp::now())
+    }
+
+    fn unused(&self, pass: Pass) {
+        self.give_back(pass, Timestamp::now());
     }
 
     fn audit(&self, event: &AuditEvent<'_>) {

@@ -63,7 +63,7 @@ impl Activity {
     /// A record of the period.
     pub(super) fn take(&mut self, body: &Body) {
         match body.kind {
-            Kind::Change => self.changes.add(body),
+            Kind::Change | Kind::Approval => self.changes.add(body),
             Kind::Denial => self.denials.add(body),
             Kind::Login if body.outcome == Outcome::Done => self.logins += 1,
             Kind::Login => self.failed_logins.add(body),

@@ -1,6 +1,7 @@
 //! What the server remembers: users, tokens, rules, other servers and copies from and to them, its signing key, and the records of denied and changing requests. One SQLite
 //! database in the state folder, which the running server and the commands of the operator open side by side.
 
+mod approvals;
 mod audit;
 mod evidence;
 mod remotes;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use relight_pbs::access::Rule;
 use rusqlite::Connection;
 
+pub use approvals::{ApprovalFilter, NewApproval};
 pub use audit::{Record, RecordFilter};
 pub use evidence::EvidenceFilter;
 pub use remotes::{Remote, RemoteChange};

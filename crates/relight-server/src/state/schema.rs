@@ -172,6 +172,34 @@ const STEPS: &[&str] = &[
         what TEXT NOT NULL,
         PRIMARY KEY (route, problem)
     ) STRICT, WITHOUT ROWID;",
+    // 8: what needs a second person. Times are milliseconds since 1970.
+    "CREATE TABLE approvals (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        action TEXT NOT NULL,
+        path TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        -- SHA-256 of the exact thing.
+        digest BLOB NOT NULL,
+        reason TEXT NOT NULL,
+        asked_by TEXT NOT NULL,
+        asked INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        -- Null: nobody has decided.
+        approved INTEGER,
+        decided_by TEXT,
+        decided INTEGER,
+        remark TEXT NOT NULL,
+        used INTEGER
+    ) STRICT;
+    CREATE INDEX approvals_digest ON approvals (digest);
+    -- Times in which a second person is not asked for.
+    CREATE TABLE broken_glass (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        who TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings the tables of a database to this version.

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::{ApiError, ApiResult};
-use crate::access::{Access, AuthId, Privileges};
+use crate::access::{Access, AuthId, Guarded, Privileges};
 
 /// A call: who sends it, from where, and what is left to read of it. Its parameters are handed over beside it.
 pub struct Call {
@@ -78,6 +78,19 @@ impl Call {
         } else {
             Err(ApiError::forbidden())
         }
+    }
+
+    /// Does something that may need a second person. Ask for the sender's own privileges before.
+    ///
+    /// # Errors
+    /// 409: it waits for approval; 403: it was denied. Those of `action`, after which the approval holds still.
+    pub fn guarded<T>(&self, what: &Guarded<'_>, action: impl FnOnce() -> ApiResult<T>) -> ApiResult<T> {
+        let pass = self.access.approved(self.who()?, what)?;
+        let done = action();
+        if done.is_err() {
+            self.access.unused(pass);
+        }
+        done
     }
 
     /// Goes on only if the client asks for exactly this protocol.

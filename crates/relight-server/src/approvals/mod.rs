@@ -1,0 +1,199 @@
+//! Approval by a second person: what one may not do alone is asked for, decided by another user who may decide, and done once.
+//!
+//! What is asked for is the exact thing, by its digest: the caller does the same again once it is approved, and anything else
+//! needs a request of its own. A request ends after a time, and so does an approval.
+
+mod request;
+
+use jiff::{SignedDuration, Timestamp};
+use relight_pbs::access::{Access, Action, AuthId, Guarded, Pass, Privileges, Unapproved, UserId};
+
+pub use request::{Decision, Digest, Glass, Request, Standing};
+
+use crate::config::ApprovalsConfig;
+use crate::error::{Result, ServerError};
+use crate::gate::Gate;
+use crate::state::NewApproval;
+
+/// Requests of one user and its tokens that may wait at a time.
+const WAITING: usize = 50;
+/// Longest reason and remark in bytes.
+pub const MAX_WORDS: usize = 1024;
+/// Longest text of what a request is about, in characters.
+const MAX_SUBJECT: usize = 4096;
+
+/// Refuses words that change the look of a list.
+///
+/// # Errors
+/// They do.
+pub fn check_words(words: &str) -> Result<()> {
+    if words.len() > MAX_WORDS || words.chars().any(char::is_control) {
+        return Err(ServerError::Refused(format!(
+            "a reason has one line of at most {MAX_WORDS} bytes"
+        )));
+    }
+    Ok(())
+}
+
+fn later(now: Timestamp, config: &ApprovalsConfig) -> Timestamp {
+    let valid = SignedDuration::try_from(config.valid.0).unwrap_or(SignedDuration::from_hours(24));
+    now.checked_add(valid).unwrap_or(Timestamp::MAX)
+}
+
+impl Gate {
+    /// Whether a kind of thing needs a second person here.
+    pub fn is_guarded(&self, action: Action) -> bool {
+        self.approvals.required.contains(&action)
+    }
+
+    /// What needs a second person here.
+    pub fn approvals_config(&self) -> &ApprovalsConfig {
+        &self.approvals
+    }
+
+    /// Whether a user may decide on a request: not its own, nor one of its tokens'.
+    pub fn may_decide(&self, user: &UserId, request: &Request, now: Timestamp) -> bool {
+        let active = |user: &UserId| {
+            let known = self.state().known().ok();
+            known.is_some_and(|known| {
+                known
+                    .user(user)
+                    .is_some_and(|user| user.is_active(now.as_second()))
+            })
+        };
+        user != request.who.user()
+            && active(user)
+            && self
+                .privileges(&user.clone().into(), &request.path)
+                .contains(Privileges::APPROVAL_DECIDE)
+    }
+
+    /// Whether somebody may see a request.
+    pub fn may_see(&self, who: &AuthId, request: &Request) -> bool {
+        who.owns_as(&request.who)
+            || self
+                .privileges(who, &request.path)
+                .contains(Privileges::APPROVAL_DECIDE)
+            || self
+                .privileges(who, "/system")
+                .contains(Privileges::EVIDENCE_READ)
+    }
+
+    /// Decides on a request.
+    ///
+    /// # Errors
+    /// It does not wait for a decision, or this one may not decide: a token, who asked for it, who has no privilege.
+    pub fn decide(
+        &self,
+        who: &AuthId,
+        number: u64,
+        approve: bool,
+        remark: &str,
+        now: Timestamp,
+    ) -> Result<Request> {
+        let refused = |why: String| Err(ServerError::Refused(why));
+        check_words(remark)?;
+        let found = self
+            .state()
+            .approval(number)?
+            .filter(|found| self.may_see(who, found));
+        let Some(found) = found else {
+            return refused(format!("there is no request {number}"));
+        };
+        if who.token().is_some() {
+            return refused("a token cannot approve or deny: log in as a user".into());
+        }
+        if who.user() == found.who.user() {
+            return refused(format!(
+                "request {number} is your own: somebody else has to decide on it"
+            ));
+        }
+        if !self.may_decide(who.user(), &found, now) {
+            return refused(format!(
+                "to decide on request {number} takes Approval.Decide at {}",
+                found.path
+            ));
+        }
+        let decision = Decision {
+            approved: approve,
+            by: who.user().clone(),
+            at: now,
+            remark: remark.to_owned(),
+        };
+        self.state()
+            .decide_approval(number, &decision, later(now, &self.approvals))
+    }
+
+    /// Leave to do a guarded thing now; without it, the request for it.
+    ///
+    /// # Errors
+    /// Nobody has approved it, somebody has denied it, or too many requests wait.
+    pub fn leave(&self, who: &AuthId, what: &Guarded<'_>, now: Timestamp) -> Result<Pass, Unapproved> {
+        if !self.is_guarded(what.action) {
+            return Ok(Pass(None));
+        }
+        self.seek(who, what, now).unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Err(Unapproved::Unknown)
+        })
+    }
+
+    fn seek(&self, who: &AuthId, what: &Guarded<'_>, now: Timestamp) -> Result<Result<Pass, Unapproved>> {
+        let state = self.state();
+        let subject: String = what.subject.chars().take(MAX_SUBJECT).collect();
+        let new = NewApproval {
+            action: what.action,
+            path: what.path,
+            subject: &subject,
+            digest: Digest::of(what),
+            reason: what.reason.unwrap_or_default(),
+            who,
+            expires: later(now, &self.approvals),
+        };
+        check_words(new.reason)?;
+        if let Some(glass) = state.broken_glass(now)? {
+            state.note_done_alone(&new, &glass, now)?;
+            return Ok(Ok(Pass(None)));
+        }
+        if let Some(found) = state.approval_of(who, &new.digest, now)? {
+            let number = found.number;
+            match &found.decision {
+                None => return Ok(Err(Unapproved::Waiting { number })),
+                Some(Decision {
+                    approved: false,
+                    by,
+                    remark,
+                    ..
+                }) => {
+                    let (by, remark) = (by.to_string(), remark.clone());
+                    return Ok(Err(Unapproved::Denied { number, by, remark }));
+                }
+                // Who may not decide any more has decided nothing that is still to be done.
+                Some(decision) if !self.may_decide(&decision.by, &found, now) => {
+                    state.end_approval(number, now)?
+                }
+                Some(_) if state.use_approval(number, Some(now), now)? => return Ok(Ok(Pass(Some(number)))),
+                // The same call was made at the same time, and was first.
+                Some(_) => {}
+            }
+        }
+        let waiting = state.approvals_waiting(who.user(), now)?;
+        if waiting >= WAITING {
+            return Ok(Err(Unapproved::TooMany(waiting)));
+        }
+        let number = state.ask_approval(&new, now)?;
+        Ok(Err(Unapproved::Waiting { number }))
+    }
+
+    /// Takes leave back that was not made use of.
+    pub fn give_back(&self, pass: Pass, now: Timestamp) {
+        if let Pass(Some(number)) = pass
+            && let Err(error) = self.state().use_approval(number, None, now)
+        {
+            tracing::error!("{error}: the approval of request {number} is lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
