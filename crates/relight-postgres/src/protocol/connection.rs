@@ -58,6 +58,22 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// That none of several servers could be used, if it is nothing but that: one of them may be back, or promoted, in a moment.
+fn nowhere(problems: &[PostgresError]) -> Option<PostgresError> {
+    let each: Option<Vec<_>> = problems
+        .iter()
+        .map(|problem| match problem {
+            PostgresError::Connect { server, why } => Some((server.as_str(), format!("{server}: {why}"))),
+            _ => None,
+        })
+        .collect();
+    let (servers, reasons): (Vec<_>, Vec<_>) = each?.into_iter().unzip();
+    Some(PostgresError::Connect {
+        server: servers.join(" or "),
+        why: reasons.join("; "),
+    })
+}
+
 impl Connection {
     /// Connects to the first place that will do, and logs in.
     pub fn open(settings: &Settings, mode: Mode) -> Result<Self> {
@@ -82,12 +98,9 @@ impl Connection {
             }
         }
         if problems.len() > 1
-            && problems
-                .iter()
-                .all(|error| matches!(error, PostgresError::Connect { .. }))
+            && let Some(error) = nowhere(&problems)
         {
-            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return Err(PostgresError::Settings(all.join("; ")));
+            return Err(error);
         }
         Err(problems
             .pop()

@@ -171,6 +171,14 @@ pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
     panic!("waited in vain for {what}");
 }
 
+impl Drop for LogLab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("receiver: {}", self.receive_log());
+        }
+    }
+}
+
 /// A receiver that runs; killed at the end.
 pub struct Receiver(Option<Child>);
 
@@ -221,6 +229,12 @@ pub fn kill_server(server: &Server) {
     // After a loss of power no process has this number. Here its remains have it for as long as nobody collects them (in
     // a container whose first process does not), and neither pg_ctl nor the server tells them from a server that works.
     fs::remove_file(&file).unwrap();
+    for entry in fs::read_dir(server.socket()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "lock") {
+            fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 /// Whether a process runs: one that has ended and was not collected does not.

@@ -146,6 +146,8 @@ fn a_failover_is_followed_and_both_timelines_can_be_recovered() {
         server.sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'relight' AND flush_lsn >= pg_current_wal_lsn()") == "1"
     });
     kill_server(&server);
+    // For a while there is no primary, only a standby; that ends by itself.
+    std::thread::sleep(Duration::from_secs(3));
     standby.promote();
     standby.sql("INSERT INTO numbered SELECT n, 'two' FROM generate_series(1001, 1500) n");
     wait_caught_up(&standby);
