@@ -33,10 +33,26 @@ pub struct Source {
     /// Whether a backup begins at once, or with a checkpoint that is spread over time.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// Who brings the log into the repository, if the policy promises one.
+    #[serde(default)]
+    pub log: LogBy,
+    /// The slot of the receiver.
+    pub slot: Option<String>,
     /// Folder of the programs of the cluster's version, for drills.
     pub bin: Option<PathBuf>,
     /// User that servers of drills run as, if this process runs as root.
     pub user: Option<String>,
+}
+
+/// Who brings the log of a cluster into the repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogBy {
+    /// A receiver that this server starts.
+    #[default]
+    Receive,
+    /// The cluster's `archive_command`, or a receiver elsewhere under another slot.
+    Archive,
 }
 
 /// How a backup begins.
@@ -58,6 +74,8 @@ impl Source {
             route: Route::default(),
             rate: None,
             checkpoint: Checkpoint::default(),
+            log: LogBy::default(),
+            slot: None,
             bin: None,
             user: None,
         }

@@ -16,6 +16,7 @@ pub mod gate;
 mod jobs;
 pub mod kinds;
 mod listener;
+pub mod logs;
 pub mod monitor;
 mod notify;
 mod own;

@@ -20,6 +20,7 @@ use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::gate::Gate;
 use crate::jobs::{self, Jobs};
 use crate::listener::{self, Gatehouse};
+use crate::logs::Followers;
 use crate::monitor::{self, Monitor};
 use crate::notify::notify;
 use crate::own::Keeper;
@@ -119,6 +120,7 @@ impl Server {
             instance: gate.state().instance_id()?,
             host: host.clone(),
             sandbox: config.server.state.join("sandbox"),
+            logs: config.server.state.join("logs"),
         });
         let board = Board::open(&config)?;
         let desk = Desk {
@@ -185,6 +187,7 @@ impl Server {
     /// # Errors
     /// TLS cannot be set up.
     pub async fn run(self) -> Result<()> {
+        let followers = Followers::start(&self.context, &self.board);
         let runs = Runs::start(&self.config, self.context, self.board)?;
         let watching_all = self.monitor.start();
         let limits = &self.config.server;
@@ -221,6 +224,7 @@ impl Server {
         let _ = watching.await;
         self.service.stop();
         let grace = self.config.server.grace.0;
+        let followers = tokio::task::spawn_blocking(move || followers.close(grace));
         let runs = tokio::task::spawn_blocking(move || runs.close(grace));
         self.tasks.stop_workers();
         let left = async {
@@ -251,6 +255,7 @@ impl Server {
         let _ = tokio::time::timeout(Duration::from_secs(20), ended).await;
         // What they broke off is started again by the next server.
         let _ = tokio::time::timeout(Duration::from_secs(30), runs).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), followers).await;
         let gate = self.gate.clone();
         let closed = tokio::task::spawn_blocking(move || {
             watching_all.close();

@@ -14,10 +14,11 @@ use relight_repo::snapshot::{Archive, Snapshot};
 use relight_repo::{Repository, SnapshotId};
 
 use crate::error::Result;
+use crate::log::{Following, Windows};
 use crate::rehearse::Rehearse;
 
 /// A workload as the plan describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
     /// Its name.
     pub workload: Workload,
@@ -154,4 +155,22 @@ pub trait KeepsLog: Send + Sync {
         point_in_time: Option<SignedDuration>,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<u64>;
+
+    /// What can be recovered of a workload with its log. None: there is no log of it in the repository.
+    ///
+    /// # Errors
+    /// If what is there cannot be read.
+    fn windows(&self, repository: &Arc<Repository>, workload: &Workload) -> Result<Option<Windows>>;
+
+    /// Follows the log of a subject until it is cancelled: has it in the repository as it is written, or watches over those
+    /// who bring it there. Returns early if there is nothing to do at present; it is called again later.
+    ///
+    /// # Errors
+    /// Why it cannot be followed. It is tried again later.
+    fn follow(
+        &self,
+        subject: &Subject,
+        repository: &Arc<Repository>,
+        following: &Arc<Following>,
+    ) -> Result<()>;
 }

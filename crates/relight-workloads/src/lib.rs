@@ -4,6 +4,7 @@ pub mod error;
 pub mod files;
 pub mod image;
 pub mod kind;
+pub mod log;
 pub mod rehearse;
 pub mod stream;
 

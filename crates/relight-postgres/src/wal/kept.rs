@@ -8,12 +8,14 @@ use jiff::SignedDuration;
 use relight_model::workload::Workload;
 use relight_repo::{Repository, SnapshotId};
 use relight_workloads::error::Result;
-use relight_workloads::kind::KeepsLog;
+use relight_workloads::kind::{KeepsLog, Subject};
+use relight_workloads::log::{Following, Windows};
 
 use super::retention::Promise;
 use super::store::LogStore;
+use super::{follow, outlook};
 use crate::error::PostgresError;
-use crate::kind::Clusters;
+use crate::kind::{Clusters, Source};
 
 impl KeepsLog for Clusters {
     fn needed(
@@ -47,5 +49,21 @@ impl KeepsLog for Clusters {
         };
         let expiry = store.expire(&promise, &|_| true).map_err(PostgresError::from)?;
         Ok((expiry.forget.len() + expiry.replace.len()) as u64)
+    }
+
+    fn windows(&self, repository: &Arc<Repository>, workload: &Workload) -> Result<Option<Windows>> {
+        let windows = outlook::windows(repository, workload).map_err(PostgresError::from)?;
+        Ok(windows)
+    }
+
+    fn follow(
+        &self,
+        subject: &Subject,
+        repository: &Arc<Repository>,
+        following: &Arc<Following>,
+    ) -> Result<()> {
+        let source = Source::of(subject)?;
+        follow::follow(&source, &subject.workload, repository, following).map_err(PostgresError::from)?;
+        Ok(())
     }
 }

@@ -4,9 +4,11 @@
 pub mod archive;
 pub mod attributes;
 pub mod error;
+mod follow;
 pub mod history;
 mod kept;
 pub mod name;
+pub mod outlook;
 pub mod page;
 pub mod receive;
 pub mod record;

@@ -15,6 +15,8 @@ use crate::lsn::Lsn;
 const VERSION: u32 = 1;
 /// No head of a piece is longer.
 const MAX_HEAD: usize = 1 << 20;
+/// So often it is listed anew what pieces there are, if some went away meanwhile.
+const LISTINGS: usize = 3;
 /// The number of the piece that holds no log, but says how far it is known to be complete.
 pub const PULSE: u64 = 0;
 
@@ -34,6 +36,10 @@ pub struct Head {
     pub times: Times,
     /// When it was received, by the clock of the server: all that was durable there at that time is in the repository.
     pub confirmed: Option<Timestamp>,
+    /// Which transactions there were then, if the server was asked (`pg_current_snapshot`): as long as it answers the same,
+    /// nothing has been committed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<String>,
 }
 
 impl Head {
@@ -47,6 +53,7 @@ impl Head {
             end: start,
             times: Times::default(),
             confirmed: None,
+            quiet: None,
         }
     }
 }
@@ -103,16 +110,6 @@ impl Tail {
     /// Whose log it is, if there is any of it.
     pub fn cluster(&self) -> Option<Cluster> {
         self.pieces.first().map(|piece| piece.head.cluster)
-    }
-
-    /// Up to when, by the clock of the server, all that was durable on a timeline is in the repository; none if no receiver
-    /// said so.
-    pub fn confirmed(&self, timeline: Timeline) -> Option<Timestamp> {
-        let heads = self.pieces.iter().map(|piece| &piece.head).chain(&self.pulse);
-        heads
-            .filter(|head| head.timeline == timeline)
-            .filter_map(|head| head.confirmed)
-            .max()
     }
 
     /// The next number.
@@ -188,11 +185,22 @@ impl LogStore {
     /// # Errors
     /// Those of the repository, also for a piece that is damaged: it may be the newest there is.
     pub fn tail(&self) -> Result<Tail> {
+        for _ in 0..LISTINGS {
+            if let (tail, true) = self.listed_tail()? {
+                return Ok(tail);
+            }
+        }
+        Ok(self.listed_tail()?.0)
+    }
+
+    /// What a listing names, and whether all of that was still there.
+    fn listed_tail(&self) -> Result<(Tail, bool)> {
         let workload = self.workload().as_str();
-        let mut tail = Tail::default();
+        let (mut tail, mut all) = (Tail::default(), true);
         for number in self.repository().tail_numbers(workload)? {
-            // Gone since it was listed: its segment is in a snapshot.
+            // Gone since it was listed: its segment is in a snapshot, or several pieces were made one that is not listed.
             let Some(content) = self.repository().tail(workload, number)? else {
+                all = false;
                 continue;
             };
             let Some(piece) = TailPiece::decode(number, &content) else {
@@ -207,7 +215,7 @@ impl LogStore {
                 tail.pieces.push(piece);
             }
         }
-        Ok(tail)
+        Ok((tail, all))
     }
 
     /// Stores a piece. When this returns, it is durable.

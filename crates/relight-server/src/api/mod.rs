@@ -57,6 +57,7 @@ impl Desk {
     fn followed(&self, plan: &Plan) -> Result<MutexGuard<'_, History>, ApiError> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.follow(self.gate.state(), plan).map_err(failed)?;
+        history.see_logs(self.board.logs.shown());
         Ok(history)
     }
 }

@@ -64,6 +64,49 @@ pub(super) fn standing() -> Value {
     named("Standing")
 }
 
+/// What can be recovered with a log.
+pub(super) fn windows() -> Value {
+    let interval = object(vec![
+        ("branch", text()),
+        ("from", time()),
+        ("to", time()),
+        ("first", text()),
+        ("last", text()),
+        ("snapshots", list(text())),
+    ]);
+    let gap = object(vec![
+        ("branch", text()),
+        ("from", time()),
+        ("to", maybe(time())),
+        ("cause", text()),
+    ]);
+    let point = object(vec![("branch", text()), ("name", text()), ("time", time())]);
+    object(vec![
+        ("looked", time()),
+        ("reaches", maybe(time())),
+        ("intervals", list(interval)),
+        ("gaps", list(gap)),
+        ("points", list(point)),
+        ("remarks", list(text())),
+    ])
+}
+
+/// Who follows a log.
+pub(super) fn receiver() -> Value {
+    let failed = object(vec![("since", time()), ("why", text())]);
+    object(vec![
+        ("doing", text()),
+        ("well", maybe(time())),
+        ("kept", maybe(count())),
+        ("limit", maybe(count())),
+        (
+            "alarms",
+            json!({"type": "object", "additionalProperties": text()}),
+        ),
+        ("failed", maybe(failed)),
+    ])
+}
+
 fn run_fields() -> Vec<(&'static str, Value)> {
     vec![
         ("number", count()),
@@ -112,6 +155,7 @@ pub(super) fn components() -> Value {
             ("policy", maybe(text())),
             ("excluded", maybe(json!({"type": "object"}))),
             ("newest", maybe(json!({"type": "object"}))),
+            ("log", maybe(json!({"type": "object"}))),
             ("rpo", maybe(json!({"type": "object"}))),
             ("rto", maybe(json!({"type": "object"}))),
             ("running", maybe(count())),

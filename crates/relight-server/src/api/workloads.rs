@@ -44,6 +44,8 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("points", schema::list(point)),
         ("backups", schema::list(schema::run())),
         ("drills", schema::list(json!({"type": "object"}))),
+        ("windows", schema::maybe(schema::windows())),
+        ("receiver", schema::maybe(schema::receiver())),
     ]);
     let one = Operation::get(
         "/api/v1/workloads/{name}",
@@ -128,6 +130,8 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
     let seconds = |at: &Option<relight_model::plan::At<relight_model::TimeSpan>>| {
         at.as_ref().map(|at| at.value.0.as_secs_f64())
     };
+    let logs = desk.board.logs.shown();
+    let log = logs.get(&name);
     Answer::data(json!({
         "now": now,
         "since": since,
@@ -143,6 +147,8 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
         "points": policy.map_or_else(|| Ok(Vec::new()), |policy| points(desk, call, &name, policy, since))?,
         "backups": backups(desk, &name, since)?,
         "drills": drills,
+        "windows": log.and_then(|log| log.windows.as_deref()),
+        "receiver": log.and_then(|log| log.follower.as_ref()),
     }))
 }
 

@@ -246,6 +246,28 @@ pub struct RestoreDetail {
     pub bytes: Option<u64>,
 }
 
+/// Evidence of how far the log of a workload reached over a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LogDetail {
+    /// Whose.
+    pub workload: Workload,
+    /// Where.
+    pub repository: String,
+    /// When the time began.
+    pub from: Timestamp,
+    /// When it ended.
+    pub to: Timestamp,
+    /// Up to when nothing was missing when it began.
+    pub reached_before: Timestamp,
+    /// The same when it ended.
+    pub reached: Timestamp,
+    /// How much could have been lost at worst within it.
+    pub exposure: TimeSpan,
+    /// How many gaps there were in all that could be recovered.
+    pub gaps: u64,
+}
+
 /// As the details of a record. Everything here is written as a table.
 pub fn details(detail: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(detail) {

@@ -31,11 +31,13 @@ pub enum Kind {
     Key,
     /// Approval by a second person was asked for, given, denied or used, or was done without.
     Approval,
+    /// How far the log of a workload reached.
+    Log,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Server,
         Self::Login,
         Self::Change,
@@ -45,6 +47,7 @@ impl Kind {
         Self::Restore,
         Self::Key,
         Self::Approval,
+        Self::Log,
     ];
 
     /// Its name, as in the record.
@@ -59,6 +62,7 @@ impl Kind {
             Self::Restore => "restore",
             Self::Key => "key",
             Self::Approval => "approval",
+            Self::Log => "log",
         }
     }
 }

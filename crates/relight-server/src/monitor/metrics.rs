@@ -41,6 +41,7 @@ impl Metrics<'_> {
         server(&mut text, self);
         coverage(&mut text, &standings);
         promises(&mut text, &standings);
+        logs(&mut text, &standings);
         backups(&mut text, &standings);
         proofs(&mut text, &standings);
         runs(&mut text, self);
@@ -163,6 +164,34 @@ fn promises(text: &mut Text, standings: &[Standing]) {
         "How long a recovery is expected to take, by measured drills.",
     );
     each(family, standings, |one| one.rto.as_ref()?.objective.measured);
+}
+
+fn logs(text: &mut Text, standings: &[Standing]) {
+    let family = text.gauge(
+        "relight_workload_log_reaches_timestamp_seconds",
+        "Up to when nothing is missing of what its log makes recoverable.",
+    );
+    each(family, standings, |one| one.log.as_ref()?.reaches);
+    let family = text.gauge(
+        "relight_workload_log_since_timestamp_seconds",
+        "The first moment that can be recovered with its log.",
+    );
+    each(family, standings, |one| one.log.as_ref()?.since);
+    let family = text.gauge(
+        "relight_workload_log_gaps",
+        "Gaps in what its log makes recoverable.",
+    );
+    each(family, standings, |one| Some(one.log.as_ref()?.gaps));
+    let family = text.gauge(
+        "relight_workload_log_kept_bytes",
+        "What its source keeps of the log because it is not in the repository yet.",
+    );
+    each(family, standings, |one| one.log.as_ref()?.kept);
+    let family = text.gauge(
+        "relight_workload_log_alarms",
+        "What is wrong with its log or with receiving it.",
+    );
+    each(family, standings, |one| Some(one.log.as_ref()?.alarms.len()));
 }
 
 fn backups(text: &mut Text, standings: &[Standing]) {

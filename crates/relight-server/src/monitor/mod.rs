@@ -93,6 +93,7 @@ impl Monitor {
     fn follow(&self) -> Result<MutexGuard<'_, History>> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let news = history.follow(&self.state, &self.board.planned().plan)?;
+        history.see_logs(self.board.logs.shown());
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.extend(news.runs);
         let too_many = ended.len().saturating_sub(MOST_ENDED);

@@ -112,6 +112,13 @@ fn of_workload(standing: &Standing, found: &mut Vec<Problem>) {
             format!("it did not come back in its last drill: {why}"),
         );
     }
+    for (about, words) in standing.log.iter().flat_map(|log| &log.alarms) {
+        find(
+            RouteEvent::Alarm,
+            &format!(" log {about}"),
+            format!("its log: {words}"),
+        );
+    }
     for change in &standing.changes {
         let text = format!(
             "suddenly different from the last weeks: {}; look before old recovery points are forgotten",

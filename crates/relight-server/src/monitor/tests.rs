@@ -192,6 +192,7 @@ fn monitor(folder: &std::path::Path, text: &str) -> Arc<Monitor> {
         tasks: relight_pbs::service::tasks::Tasks::open(folder.join("tasks"), "lab").unwrap(),
         host: "lab".into(),
         sandbox: folder.join("sandbox"),
+        logs: folder.join("logs"),
     };
     let board = Board::open(&config).unwrap();
     let mut monitor = Arc::into_inner(Monitor::new(&config, board, &context)).unwrap();

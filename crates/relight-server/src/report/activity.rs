@@ -70,7 +70,7 @@ impl Activity {
             Kind::Restore => self.restores.add(body),
             Kind::Key => self.keys.add(body),
             Kind::Server => self.server.add(Citation::new(body, &body.what), MOST),
-            Kind::Run | Kind::Drill => {}
+            Kind::Run | Kind::Drill | Kind::Log => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use super::workload::{Excluded, Tally};
 use super::{
     Chain, Exercises, Judged, Period, PlanStanding, Report, Subject, VERSION, claims, controls, words,
 };
-use crate::evidence::detail::{DrillDetail, Ended, ExerciseDetail, RunDetail};
+use crate::evidence::detail::{DrillDetail, Ended, ExerciseDetail, LogDetail, RunDetail};
 use crate::evidence::{Body, Kind, Verified};
 
 /// So many starts and stops of the server are kept, to explain gaps with.
@@ -134,6 +134,15 @@ impl<'p> Collector<'p> {
                 Some(drill) => {
                     if let Some(tally) = tally(&self.by_name, &mut self.tallies, &drill.workload) {
                         tally.drilled(body, &drill);
+                    }
+                }
+                None => self.unreadable(body, inside),
+            },
+            Kind::Log => match read::<LogDetail>(body) {
+                Some(log) => {
+                    let citation = Citation::new(body, &body.what);
+                    if let Some(tally) = tally(&self.by_name, &mut self.tallies, &log.workload) {
+                        tally.logged(&log, &citation, &stops(&self.stops));
                     }
                 }
                 None => self.unreadable(body, inside),

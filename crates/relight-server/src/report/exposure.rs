@@ -10,11 +10,14 @@ use relight_model::TimeSpan;
 use serde::Serialize;
 
 use super::cited::Citation;
+use crate::evidence::detail::LogDetail;
 
 /// So many gaps of a workload are named.
 const MOST_GAPS: usize = 50;
 /// So many runs that failed in a gap are named.
 const MOST_CAUSES: usize = 3;
+/// So many snapshots wait at most for what is written of the log.
+const MOST_LATER: usize = 1000;
 
 /// A time in which more could have been lost than was promised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,6 +52,12 @@ pub(super) struct Exposure {
     to: Timestamp,
     permitted: Option<TimeSpan>,
     newest: Option<(Timestamp, Citation)>,
+    /// The newest snapshot, without the log.
+    snapshot: Option<(Timestamp, Citation)>,
+    /// Snapshots that came while it is not known yet whether the log reached further then.
+    later: Vec<(Timestamp, Timestamp, Citation)>,
+    /// Whether the evidence says anything of a log.
+    log: bool,
     causes: Causes,
     worst: Option<TimeSpan>,
     gaps: Vec<Gap>,
@@ -60,6 +69,8 @@ pub(super) struct Exposure {
 pub(super) struct Exposed {
     /// The most that could have been lost. None: there never was a recovery point.
     pub worst: Option<TimeSpan>,
+    /// Whether the evidence says how far a log reached.
+    pub log: bool,
     /// The newest point at the end of the period.
     pub newest: Option<(Timestamp, Citation)>,
     /// When it was more than permitted.
@@ -76,6 +87,9 @@ impl Exposure {
             to,
             permitted,
             newest: None,
+            snapshot: None,
+            later: Vec::new(),
+            log: false,
             causes: Causes::default(),
             worst: None,
             gaps: Vec::new(),
@@ -93,8 +107,80 @@ impl Exposure {
     ) {
         // One that is dated later than it was there was dated by a wrong clock.
         let point = point.min(available);
+        if self.log && self.later.len() < MOST_LATER {
+            // The log may reach further than the newest snapshot: what is known of it is written down afterwards.
+            self.later.push((point, available, citation));
+            return;
+        }
+        self.take(point, available, citation, stops);
+    }
+
+    /// From `from` to `to` at most `exposure` could have been lost, because the log of the workload reached `reached` then, and
+    /// `before` when that time began.
+    pub fn log(
+        &mut self,
+        log: &LogDetail,
+        citation: &Citation,
+        stops: &dyn Fn(Timestamp, Timestamp) -> Vec<Citation>,
+    ) {
+        self.log = true;
+        for (point, available, snapshot) in std::mem::take(&mut self.later) {
+            if available <= log.from {
+                self.take(point, available, snapshot, stops);
+            } else if self.snapshot.as_ref().is_none_or(|(newest, _)| point > *newest) {
+                self.snapshot = Some((point, snapshot));
+            }
+        }
+        if log.from > self.from {
+            self.consider(log.from.min(self.to), Some(citation), stops);
+        }
+        self.set(log.reached_before, citation);
+        if log.to > self.from && log.from < self.to {
+            self.worst = Some(self.worst.map_or(log.exposure, |worst| worst.max(log.exposure)));
+            if self.permitted.is_some_and(|permitted| log.exposure > permitted) {
+                let (cause, mut records) = self.cause(log.from, log.to, stops);
+                let cause = if records.is_empty() {
+                    "the log did not reach further".to_owned()
+                } else {
+                    format!("the log did not reach further; {cause}")
+                };
+                records.push(citation.clone());
+                self.add_gap(Gap {
+                    begin: Some(log.reached_before),
+                    broken: log.from.max(self.from),
+                    end: log.to.min(self.to),
+                    exposure: log.exposure,
+                    open: log.to >= self.to,
+                    cause,
+                    records,
+                });
+            }
+        }
+        self.set(log.reached, citation);
+        self.causes = Causes::default();
+    }
+
+    /// Up to this moment the log reaches, or to that of the newest snapshot.
+    fn set(&mut self, reached: Timestamp, citation: &Citation) {
+        let log = Some((reached, citation.clone()));
+        self.newest = match self.snapshot.clone() {
+            Some(snapshot) if snapshot.0 > reached => Some(snapshot),
+            _ => log,
+        };
+    }
+
+    fn take(
+        &mut self,
+        point: Timestamp,
+        available: Timestamp,
+        citation: Citation,
+        stops: &dyn Fn(Timestamp, Timestamp) -> Vec<Citation>,
+    ) {
         if available > self.from {
             self.consider(available.min(self.to), Some(&citation), stops);
+        }
+        if self.snapshot.as_ref().is_none_or(|(newest, _)| point > *newest) {
+            self.snapshot = Some((point, citation.clone()));
         }
         if self.newest.as_ref().is_none_or(|(newest, _)| point > *newest) {
             self.newest = Some((point, citation));
@@ -124,17 +210,13 @@ impl Exposure {
         let Some(permitted) = self.permitted.filter(|permitted| exposure > *permitted) else {
             return;
         };
-        self.gap_count += 1;
-        if self.gaps.len() >= MOST_GAPS {
-            return;
-        }
         let (cause, causes) = self.cause(since, end, stops);
         let before = self.newest.iter().map(|(_, citation)| citation.clone());
         let records = before.chain(causes).chain(by.cloned()).collect();
         let broken = jiff::SignedDuration::try_from(permitted.0)
             .ok()
             .and_then(|permitted| since.checked_add(permitted).ok());
-        self.gaps.push(Gap {
+        self.add_gap(Gap {
             begin,
             broken: broken.unwrap_or(end).max(self.from),
             end,
@@ -143,6 +225,13 @@ impl Exposure {
             cause,
             records,
         });
+    }
+
+    fn add_gap(&mut self, gap: Gap) {
+        self.gap_count += 1;
+        if self.gaps.len() < MOST_GAPS {
+            self.gaps.push(gap);
+        }
     }
 
     fn cause(
@@ -170,8 +259,12 @@ impl Exposure {
 
     /// The period is over.
     pub fn finish(mut self, stops: &dyn Fn(Timestamp, Timestamp) -> Vec<Citation>) -> Exposed {
+        for (point, available, snapshot) in std::mem::take(&mut self.later) {
+            self.take(point, available, snapshot, stops);
+        }
         self.consider(self.to, None, stops);
         Exposed {
+            log: self.log,
             worst: self.worst.filter(|_| self.newest.is_some()),
             newest: self.newest,
             gaps: self.gaps,
@@ -254,5 +347,52 @@ mod tests {
         assert_eq!(exposed.gap_count, 0);
         let exposed = over(&[(0, 1), (500, 2), (27, 28)], 0, 48, 24);
         assert_eq!(exposed.gap_count, 1);
+    }
+
+    fn log(from: i64, to: i64, reached: i64, exposure: u64) -> LogDetail {
+        LogDetail {
+            workload: "pg/main".parse().unwrap(),
+            repository: "main".into(),
+            from: at(from),
+            to: at(to),
+            reached_before: at(from),
+            reached: at(reached),
+            exposure: TimeSpan::from_secs(exposure),
+            gaps: 0,
+        }
+    }
+
+    #[test]
+    fn a_log_counts_from_when_it_was_followed_whenever_snapshots_come() {
+        let stops = |_, _| Vec::new();
+        let mut exposure = Exposure::new(at(0), at(50), Some(TimeSpan::from_secs(60)));
+        exposure.point(at(0), at(0), cited(1), &stops);
+        // From hour 0 on the log is followed, with a snapshot in between, of which the record comes first.
+        exposure.log(&log(0, 10, 10, 16), &cited(2), &stops);
+        exposure.point(at(14), at(15), cited(3), &stops);
+        exposure.log(&log(10, 20, 20, 30), &cited(4), &stops);
+        // Nothing came for five hours, then it went on.
+        exposure.log(&log(20, 25, 20, 5 * 3600), &cited(5), &stops);
+        exposure.log(&log(25, 50, 50, 20), &cited(6), &stops);
+        let exposed = exposure.finish(&stops);
+        assert!(exposed.log);
+        assert_eq!(exposed.worst, Some(TimeSpan::from_secs(5 * 3600)));
+        let gaps: Vec<_> = exposed.gaps.iter().map(|gap| (gap.broken, gap.end)).collect();
+        assert_eq!(gaps[0], (at(20), at(25)), "{gaps:?}");
+        assert_eq!(exposed.newest.unwrap().0, at(50));
+    }
+
+    #[test]
+    fn a_server_that_was_away_did_not_follow_the_log() {
+        let stops = |_, _| Vec::new();
+        let mut exposure = Exposure::new(at(0), at(50), Some(TimeSpan::from_secs(3600)));
+        exposure.point(at(0), at(0), cited(1), &stops);
+        exposure.log(&log(0, 10, 10, 16), &cited(2), &stops);
+        let mut later = log(30, 50, 50, 16);
+        later.reached_before = at(10);
+        exposure.log(&later, &cited(3), &stops);
+        let exposed = exposure.finish(&stops);
+        assert_eq!(exposed.worst, Some(TimeSpan::from_secs(20 * 3600)));
+        assert_eq!((exposed.gap_count, exposed.gaps[0].end), (1, at(30)));
     }
 }

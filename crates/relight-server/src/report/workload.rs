@@ -16,7 +16,7 @@ use super::cited::{Citation, Cited, shortened};
 use super::exposure::{Exposed, Exposure, Gap, between};
 use super::occasions::{Occasions, Tracker};
 use crate::evidence::Body;
-use crate::evidence::detail::{DrillDetail, Ended, RunDetail};
+use crate::evidence::detail::{DrillDetail, Ended, LogDetail, RunDetail};
 
 /// So many records of a kind are named for a workload.
 pub(super) const MOST: usize = 5;
@@ -285,6 +285,14 @@ impl<'p> Tally<'p> {
         self.exposure.point(point, body.time, citation, stops);
     }
 
+    /// How far its log reached.
+    pub fn logged(&mut self, log: &LogDetail, citation: &Citation, stops: Stops<'_>) {
+        // That of a copy says nothing of what is promised.
+        if log.repository == self.policy.repository.value {
+            self.exposure.log(log, citation, stops);
+        }
+    }
+
     /// Its snapshots were verified.
     pub fn verified(&mut self, run: &RunDetail, citation: Citation) {
         let damaged = run.figures.damaged.unwrap_or(0);
@@ -437,7 +445,7 @@ fn judge_exposure(policy: &Policy, exposed: &Exposed) -> Judged {
         _ => "there was no recovery point at all".to_owned(),
     };
     let missed = matches!(objective.verdict(), Verdict::Missed { .. });
-    if missed && policy.log.is_some() {
+    if missed && policy.log.is_some() && !exposed.log {
         // How far the log reached is written nowhere in the evidence, so that nothing is claimed either way.
         reason = format!("{reason} by the snapshots alone; how far the log reached is not in the evidence");
         objective.measured = None;

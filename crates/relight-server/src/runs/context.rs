@@ -71,6 +71,8 @@ pub(crate) struct Context {
     pub host: String,
     /// Where drills work.
     pub sandbox: PathBuf,
+    /// Where what was received of logs waits until it is in a repository.
+    pub logs: PathBuf,
 }
 
 /// A snapshot and what may change about it.

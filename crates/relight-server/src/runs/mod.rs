@@ -36,6 +36,7 @@ pub use live::{Live, Progress, Shown, Waiting};
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};
+use crate::logs::Logs;
 use arrivals::Arrival;
 use scheduler::Scheduler;
 use work::Done;
@@ -70,6 +71,8 @@ pub(crate) struct Board {
     modified: Option<SystemTime>,
     /// What runs.
     pub live: Arc<Live>,
+    /// What is known of logs.
+    pub logs: Arc<Logs>,
 }
 
 impl Board {
@@ -82,6 +85,7 @@ impl Board {
             modified: follow::modified(&config.path),
             plan: Arc::new(RwLock::new(Arc::new(follow::plan_at_start(config)?))),
             live: Arc::default(),
+            logs: Arc::default(),
         })
     }
 

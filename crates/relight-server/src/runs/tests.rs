@@ -65,6 +65,7 @@ impl House {
             instance: self.state.instance_id().unwrap(),
             host: "test".into(),
             sandbox: path.join("sandbox"),
+            logs: path.join("logs"),
         });
         let config = Config::load(&path.join("relight.toml")).unwrap();
         let wrong = self.wrong.clone();

@@ -1,6 +1,7 @@
 //! What has become of every job so far, in memory: read once, then followed as runs end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use relight_model::Workload;
@@ -12,6 +13,7 @@ use super::change::Sample;
 use crate::error::Result;
 use crate::evidence::Kind;
 use crate::evidence::detail::{DrillDetail, Ended};
+use crate::logs;
 use crate::state::{Run, RunFilter, State};
 
 /// So many of the newest good runs of a job are compared with.
@@ -101,6 +103,8 @@ pub struct History {
     begun: bool,
     /// How many runs of which kind ended how since it was made.
     ended: BTreeMap<(RunKind, Ended), u64>,
+    /// What is known of logs.
+    pub(super) logs: Arc<logs::All>,
     /// When a key of a repository was last tested, by its name.
     keys: BTreeMap<String, Timestamp>,
 }
@@ -217,6 +221,11 @@ impl History {
         }
         self.read = until;
         Ok(())
+    }
+
+    /// What is known of logs now.
+    pub fn see_logs(&mut self, logs: Arc<logs::All>) {
+        self.logs = logs;
     }
 
     /// What has become of a job so far.

@@ -10,6 +10,7 @@ use super::change::changes;
 use super::history::{Drills, History, Past};
 use super::{Copied, Drilled, Excluded, Point, Standing, between};
 use crate::evidence::detail::DrillDetail;
+use crate::logs::LogStanding;
 use crate::state::Run;
 
 impl History {
@@ -29,9 +30,14 @@ impl History {
         let verifications = self.past(&JobId::verify(name));
         let drills = self.drills(name);
         let newest = backups.and_then(|past| past.good.as_ref()).map(point);
+        let promised = policy.log.as_ref().map(|log| log.value);
+        let promised = promised.and_then(|log| jiff::SignedDuration::try_from(log.duration()).ok());
+        let known = self.logs.get(name);
+        let log = known.filter(|known| known.windows.is_some() || known.follower.is_some());
+        let log = log.map(|known| LogStanding::of(known, promised, now));
         let recoverable = Recoverable {
             snapshot: newest.as_ref().map(|point| point.time),
-            log: None,
+            log: log.as_ref().and_then(|log| log.reaches),
         };
         let backup = JobId::backup(name);
         let running = self.running().iter().rev().find(|(_, job)| **job == backup);
@@ -44,6 +50,7 @@ impl History {
             rpo: Some(judge_rpo(policy, &recoverable, now)),
             rto: Some(rto(plan, entry, policy, drills, newest.as_ref())),
             newest,
+            log,
             running: running.map(|(number, _)| *number),
             last_backup: last(backups),
             failures: backups.map_or(0, |past| past.failures),
@@ -109,6 +116,7 @@ fn unprotected(plan: &Plan, entry: &WorkloadEntry, now: Timestamp) -> Standing {
         policy: None,
         excluded,
         newest: None,
+        log: None,
         rpo: None,
         rto: None,
         running: None,

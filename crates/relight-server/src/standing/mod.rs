@@ -19,6 +19,7 @@ use serde::Serialize;
 pub use change::{Change, Sample, What, changes};
 pub use history::{History, News, Past};
 
+use crate::logs::LogStanding;
 use crate::state::Run;
 
 /// How a workload stands.
@@ -33,6 +34,8 @@ pub struct Standing {
     pub excluded: Option<Excluded>,
     /// The newest good recovery point.
     pub newest: Option<Point>,
+    /// How far its log reaches. None: it has none, or that is not known yet.
+    pub log: Option<LogStanding>,
     /// What is promised to be lost at most, against the age of the newest point. None: no policy.
     pub rpo: Option<Judgement>,
     /// Within which time it is promised to be back, against what drills have shown. None: no policy.
@@ -138,6 +141,6 @@ impl Standing {
 }
 
 /// From one moment to a later one; nothing if they are the other way round.
-fn between(earlier: Timestamp, later: Timestamp) -> TimeSpan {
+pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> TimeSpan {
     TimeSpan(later.duration_since(earlier).try_into().unwrap_or_default())
 }

@@ -188,8 +188,14 @@ impl Running {
             .unwrap()
     }
 
-    /// A request and its answer.
+    /// A request of the protocol and its answer.
     pub async fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+        self.ask_at(method, &format!("//api2/json/{path}"), headers, body)
+            .await
+    }
+
+    /// A request and its answer.
+    pub async fn ask_at(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let mut stream = self.connect().await;
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = if body.is_empty() {
@@ -198,7 +204,7 @@ impl Running {
             format!("Content-Length: {}\r\n", body.len())
         };
         let request = format!(
-            "{method} //api2/json/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
              {headers}{length}\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();

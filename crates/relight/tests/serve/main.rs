@@ -1,5 +1,8 @@
 //! The server as a whole: the real program, TLS, users and tokens, backups and restores through the protocol.
 
+#[path = "../../../relight-postgres/tests/lab/mod.rs"]
+mod postgres_lab;
+
 mod access;
 mod adopt;
 mod agentless;
@@ -9,5 +12,6 @@ mod keys;
 mod lab;
 mod monitor;
 mod originals;
+mod postgres;
 mod runs;
 mod to_server;

@@ -18,5 +18,5 @@ mod stream;
 mod tests;
 mod upload;
 
-pub use run::{Options, receive};
+pub use run::{ALARM, Options, receive, slot_name};
 pub use slot::SlotState;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use relight_model::workload::Workload;
+use relight_workloads::log::Following;
 
 use super::begin::{self, Begin, Identity};
 use super::shared::{Shared, Stretch};
@@ -32,6 +34,10 @@ const REMOVED: &str = "58P01";
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LEAST_WAIT: Duration = Duration::from_millis(500);
 const MOST_WAIT: Duration = Duration::from_secs(10);
+/// An alarm is raised when the server keeps more bytes for a slot, if nothing else is said.
+pub const ALARM: u64 = 1 << 30;
+/// Bytes that may wait on this machine, if nothing else is said.
+const SPOOL: u64 = 1 << 30;
 
 /// How to receive.
 #[derive(Debug, Clone)]
@@ -50,6 +56,43 @@ pub struct Options {
     pub every: Duration,
     /// An alarm is raised when the server keeps more than so many bytes for the slot.
     pub alarm: u64,
+    /// Who is told how it goes.
+    pub following: Option<Arc<Following>>,
+}
+
+impl Options {
+    /// As it is done if nothing else is said.
+    pub fn new(settings: Settings, workload: &Workload, spool: PathBuf) -> Self {
+        Self {
+            settings,
+            slot: slot_name(workload),
+            create_slot: true,
+            spool,
+            limit: SPOOL,
+            every: Duration::from_millis(500),
+            alarm: ALARM,
+            following: None,
+        }
+    }
+
+    /// Tells what is wrong about something, or that nothing is.
+    pub(super) fn tell(&self, about: &'static str, words: Option<String>) {
+        if let Some(following) = &self.following {
+            following.alarm(about, words);
+        }
+    }
+}
+
+/// The slot of a workload: its name in the letters that the names of slots may have.
+pub fn slot_name(workload: &Workload) -> String {
+    let allowed = |letter: char| match letter.to_ascii_lowercase() {
+        letter if letter.is_ascii_alphanumeric() => letter,
+        _ => '_',
+    };
+    let name: String = workload.name().chars().map(allowed).collect();
+    let mut slot = format!("relight_{name}");
+    slot.truncate(63);
+    slot
 }
 
 /// Receives until `cancelled`; then everything that was received is stored before this returns.
@@ -66,7 +109,7 @@ pub fn receive(store: &LogStore, options: &Options, cancelled: &Arc<AtomicBool>)
     let cluster = first.cluster;
     check_cluster(store, &cluster)?;
     let shared = Shared::default();
-    let uploader = Uploader::new(store, &spool, &shared, cluster, store.tail()?, options.every);
+    let uploader = Uploader::new(store, &spool, &shared, cluster, options);
     std::thread::scope(|scope| {
         let storing = scope.spawn(|| uploader.run());
         let mut receiver = Receiver {
@@ -285,6 +328,7 @@ impl Receiver<'_> {
                 }
             };
             tracing::warn!("{words}; connecting again");
+            self.options.tell("connection", Some(words));
             self.note_received();
             if began.elapsed() > MOST_WAIT {
                 wait = LEAST_WAIT;
@@ -448,6 +492,13 @@ impl Receiver<'_> {
     fn start(&mut self, connection: &mut Connection, timeline: Timeline, start: Lsn) -> Result<()> {
         let place = (timeline, start);
         self.ask(connection, place)?;
+        self.options.tell("connection", None);
+        if let Some(following) = &self.options.following {
+            let (server, slot) = (connection.server(), &self.options.slot);
+            following.doing(format!(
+                "receives from {server} with the slot {slot}, timeline {timeline}"
+            ));
+        }
         self.place = Some(place);
         self.shared.change(|state| {
             let goes_on = state
@@ -583,6 +634,10 @@ impl<'a> Watch<'a> {
             };
             let alarm = slot.alarm(&self.options.slot, self.options.alarm);
             let now = Timestamp::now();
+            if let Some(following) = &self.options.following {
+                following.well(now, Some(slot.kept()), slot.limit);
+                following.alarm("slot", alarm.clone());
+            }
             // The same words once a minute.
             let repeated = |alarm: &String| {
                 said.as_ref()

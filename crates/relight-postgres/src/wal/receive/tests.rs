@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::begin::{Begin, Identity, at_slot, begin, gap};
+use super::run::{Options, slot_name};
 use super::shared::{Shared, Stretch};
 use super::spool::{Spool, Writer};
 use super::upload::{Uploader, salvage};
@@ -164,6 +165,14 @@ fn what_the_server_removed_is_a_gap() {
     assert_eq!((gap.from, gap.to), (lsn(5), lsn(8)));
 }
 
+fn options(spool: &std::path::Path) -> Options {
+    let settings = crate::Settings::with("host=/nowhere", &crate::Environment::default()).unwrap();
+    Options {
+        every: std::time::Duration::from_millis(1),
+        ..Options::new(settings, &"pg/test".parse().unwrap(), spool.to_path_buf())
+    }
+}
+
 /// Receives up to `to` what was not received before, and stores it.
 fn receive(store: &LogStore, folder: &std::path::Path, log: &Sample, from: Lsn, to: Lsn) {
     let cluster = Sample::cluster(17);
@@ -183,8 +192,7 @@ fn receive(store: &LogStore, folder: &std::path::Path, log: &Sample, from: Lsn, 
         });
         state.ending = true;
     });
-    let every = std::time::Duration::from_millis(1);
-    Uploader::new(store, &spool, &shared, cluster, store.tail().unwrap(), every).run();
+    Uploader::new(store, &spool, &shared, cluster, &options(folder)).run();
     let state = shared.lock();
     assert!(state.failure.is_none(), "{:?}", state.failure);
     assert_eq!(state.durable, to);
@@ -280,16 +288,8 @@ fn a_server_that_sends_something_else_than_before_is_refused() {
         });
         state.ending = true;
     });
-    let tail = store.tail().unwrap();
-    Uploader::new(
-        &store,
-        &spool,
-        &shared,
-        Sample::cluster(17),
-        tail,
-        Default::default(),
-    )
-    .run();
+    let options = options(folder.path());
+    Uploader::new(&store, &spool, &shared, Sample::cluster(17), &options).run();
     let failure = shared.lock().failure.take().unwrap();
     assert!(failure.to_string().contains("with other content"), "{failure}");
 }
@@ -306,4 +306,13 @@ fn one_receiver_uses_a_spool() {
     );
     drop(first);
     Spool::open(folder.path()).unwrap();
+}
+
+#[test]
+fn slots_have_names_that_servers_take() {
+    assert_eq!(slot_name(&"pg/Main-1.x".parse().unwrap()), "relight_main_1_x");
+    assert_eq!(
+        slot_name(&format!("pg/{}", "a".repeat(100)).parse().unwrap()).len(),
+        63
+    );
 }

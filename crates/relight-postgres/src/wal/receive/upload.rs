@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::run::Options;
 use super::shared::{Shared, Stretch};
 use super::spool::Spool;
 use crate::lsn::Lsn;
@@ -20,7 +21,7 @@ const PIECES: usize = 32;
 /// Pieces that are larger together stay as they are.
 const MOST_MERGED: usize = 48 << 20;
 /// How often it is said that nothing new came.
-const PULSE_EVERY: Duration = Duration::from_secs(30);
+const PULSE_EVERY: Duration = Duration::from_secs(10);
 /// Waits between attempts when the repository does not answer.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 const MOST_WAIT: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ pub struct Uploader<'a> {
     spool: &'a Spool,
     shared: &'a Shared,
     cluster: Cluster,
+    options: &'a Options,
     every: Duration,
     tail: Tail,
     current: Option<Current>,
@@ -52,14 +54,13 @@ pub struct Uploader<'a> {
 }
 
 impl<'a> Uploader<'a> {
-    /// Stores at least every `every` what is new.
+    /// Stores as the options say.
     pub fn new(
         store: &'a LogStore,
         spool: &'a Spool,
         shared: &'a Shared,
         cluster: Cluster,
-        tail: Tail,
-        every: Duration,
+        options: &'a Options,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -67,8 +68,9 @@ impl<'a> Uploader<'a> {
             spool,
             shared,
             cluster,
-            every,
-            tail,
+            options,
+            every: options.every,
+            tail: Tail::default(),
             current: None,
             position: None,
             put: now,
@@ -81,7 +83,10 @@ impl<'a> Uploader<'a> {
         let mut wait = LEAST_WAIT;
         loop {
             match self.step() {
-                Ok(true) => wait = LEAST_WAIT,
+                Ok(true) => {
+                    wait = LEAST_WAIT;
+                    self.options.tell("repository", None);
+                }
                 Ok(false) => {
                     wait = LEAST_WAIT;
                     if self.shared.lock().ending && self.is_done() {
@@ -93,6 +98,7 @@ impl<'a> Uploader<'a> {
                     tracing::warn!(
                         "{error}. What was received waits on this machine, and the server keeps the log; trying again"
                     );
+                    self.options.tell("repository", Some(error.to_string()));
                     if self.shared.lock().ending {
                         self.fail(error);
                         return;
@@ -135,7 +141,14 @@ impl<'a> Uploader<'a> {
                 None => return Ok(false),
             }
         };
-        let position = *self.position.get_or_insert(stretch.start);
+        let position = match self.position {
+            Some(position) => position,
+            None => {
+                // Not earlier: until the server lets this receiver begin, another one may be at work.
+                self.tail = self.store.tail()?;
+                *self.position.insert(stretch.start)
+            }
+        };
         let size = self.cluster.segment_size;
         let (first, last) = (size.segment_of(position), size.segment_of(stretch.received));
         if first < last {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 use relight_model::duration::TimeSpan;
 use relight_model::size::ByteSize;
-use relight_model::workload::Workload;
 use relight_postgres::wal::receive;
 use relight_postgres::wal::store::LogStore;
 
@@ -66,39 +65,17 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let store = LogStore::new(repository, workload.clone(), cancel::flag());
     let how = receive::Options {
         settings,
-        slot: options.slot.clone().unwrap_or_else(|| slot_of(workload)),
+        slot: options
+            .slot
+            .clone()
+            .unwrap_or_else(|| receive::slot_name(workload)),
         create_slot: !options.no_create_slot,
         spool,
         limit: options.spool_limit.0.max(1 << 20),
         every,
         alarm: options.alarm.0,
+        following: None,
     };
     receive::receive(&store, &how, &cancel::flag())?;
     Ok(Exit::Done)
-}
-
-/// The slot of a workload: its name in the letters that the names of slots may have.
-fn slot_of(workload: &Workload) -> String {
-    let allowed = |letter: char| match letter.to_ascii_lowercase() {
-        letter if letter.is_ascii_alphanumeric() => letter,
-        _ => '_',
-    };
-    let name: String = workload.name().chars().map(allowed).collect();
-    let mut slot = format!("relight_{name}");
-    slot.truncate(63);
-    slot
-}
-
-#[cfg(test)]
-mod tests {
-    use super::slot_of;
-
-    #[test]
-    fn slots_have_names_that_servers_take() {
-        assert_eq!(slot_of(&"pg/Main-1.x".parse().unwrap()), "relight_main_1_x");
-        assert_eq!(
-            slot_of(&format!("pg/{}", "a".repeat(100)).parse().unwrap()).len(),
-            63
-        );
-    }
 }

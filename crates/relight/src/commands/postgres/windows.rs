@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use relight_model::duration::TimeSpan;
-use relight_postgres::wal::windows::{self, Base, Cause, Edge, Gap, Log, View, Window};
+use relight_postgres::wal::windows::{Edge, Gap, View, Window};
 use serde::Serialize;
 
 use super::name::ClusterName;
@@ -47,26 +47,21 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let store =
         relight_postgres::wal::store::LogStore::new(repository, options.name.0.clone(), cancel::flag());
-    let catalog = store.catalog()?;
+    let outlook = store.outlook()?;
+    let catalog = &outlook.catalog;
     if catalog.is_empty() && catalog.unreadable.is_empty() {
         return Err(Failure::Usage(format!(
             "the repository has nothing of {}; `relight snapshots` lists what there is",
             options.name.0
         )));
     }
-    let bases: Vec<Base> = catalog.backups.iter().filter_map(Base::of).collect();
-    let (mut log, tail) = (Log::of(&catalog), store.tail()?);
-    tail.add_to(&mut log);
-    let view = windows::view(&log, &bases);
-    let now = store.repository().now();
-    let latest = view.latest().map(|window| window.to);
-    let confirmed = view.latest().and_then(|window| tail.confirmed(window.timeline));
-    let newest = latest.map(|latest| confirmed.map_or(latest.time, |confirmed| confirmed.max(latest.time)));
+    let (now, latest, confirmed) = (outlook.now, outlook.latest(), outlook.confirmed());
+    let newest = outlook.reaches();
     let report = Report {
         workload: options.name.0.to_string(),
         system: catalog.cluster.map(|cluster| cluster.system.to_string()),
         major: catalog.cluster.map(|cluster| cluster.major),
-        view,
+        view: outlook.view.clone(),
         conflicts: catalog.conflicts.iter().map(ToString::to_string).collect(),
         unreadable: catalog
             .unreadable
@@ -162,18 +157,7 @@ fn window_row(window: &Window) -> Vec<String> {
 }
 
 fn gap_row(gap: &Gap) -> Vec<String> {
-    let why = match &gap.cause {
-        Cause::Missing { first, count, told } => {
-            let count = if *count > 1 {
-                format!(" and {} more", count - 1)
-            } else {
-                String::new()
-            };
-            let told = told.as_ref().map(|told| format!(": {told}")).unwrap_or_default();
-            format!("{first}{count} missing{told}")
-        }
-        Cause::Damaged { segment, why } => format!("{segment} damaged: {why}"),
-    };
+    let why = &gap.cause;
     let to = gap
         .to
         .map_or("no base backup since".to_string(), |to| time(to.time));

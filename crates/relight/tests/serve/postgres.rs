@@ -1,0 +1,218 @@
+//! A cluster of a plan: its log is followed by the server, and counts.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::lab::{Lab, Running};
+use crate::postgres_lab::Server;
+
+const PLAN: &str = r#"
+[policy.databases]
+schedule = "2027-01-01 02:00"
+method = "base-backup"
+repository = "main"
+retention = { keep-last = 2 }
+rpo = "1 min"
+rto = "1 h"
+log = "10 s"
+[[workload]]
+name = "pg/main"
+policy = "databases"
+source = { url = "URL"MORE }
+"#;
+
+fn set_plan(lab: &Lab, server: &Server, more: &str) {
+    let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
+    let begin = text.split("\n[policy").next().unwrap();
+    let plan = PLAN.replace("URL", &server.url()).replace("MORE", more);
+    fs::write(lab.path("relight.toml"), format!("{begin}\n{plan}")).unwrap();
+}
+
+struct Asking<'a> {
+    lab: &'a Lab,
+    running: &'a Running,
+    header: &'a str,
+}
+
+impl Asking<'_> {
+    /// All about the workload.
+    async fn workload(&self) -> Value {
+        let answer = self
+            .running
+            .ask_at("GET", "/api/v1/workloads/pg%2Fmain", &[self.header], "")
+            .await;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()["data"].take()
+    }
+
+    /// Waits until it is so.
+    async fn wait(&self, what: &str, until: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let found = self.workload().await;
+            if until(&found) {
+                return found;
+            }
+            let log = fs::read_to_string(self.lab.path("server.log")).unwrap_or_default();
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{what}: {found:#}\n{log}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn said(found: &Value, words: &str) -> bool {
+    found["receiver"]["doing"]
+        .as_str()
+        .is_some_and(|doing| doing.contains(words))
+}
+
+fn time(value: &Value) -> jiff::Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
+    let cluster = Server::start(17, "");
+    let lab = Lab::new();
+    set_plan(&lab, &cluster, "");
+    let header = lab.token("root@pam!t", "Admin", "/");
+    let slot = || cluster.sql("SELECT active FROM pg_replication_slots WHERE slot_name = 'relight_main'");
+    let running = lab.serve();
+    let asking = Asking {
+        lab: &lab,
+        running: &running,
+        header: &header,
+    };
+    asking
+        .wait("the receiver", |found| said(found, "receives from"))
+        .await;
+    lab.ok(&["run", "backup", "pg/main"]);
+    asking
+        .wait("the backup", |found| !found["standing"]["newest"].is_null())
+        .await;
+    cluster.sql("CREATE TABLE one (n int); INSERT INTO one VALUES (1)");
+    let committed = jiff::Timestamp::now();
+    let found = asking
+        .wait("what was committed", |found| {
+            let reaches = found["windows"]["reaches"].as_str();
+            reaches.is_some_and(|reaches| reaches.parse::<jiff::Timestamp>().unwrap() >= committed)
+        })
+        .await;
+    let standing = &found["standing"];
+    assert_eq!(
+        standing["rpo"]["verdict"]["verdict"]
+            .as_str()
+            .or(standing["rpo"]["verdict"].as_str()),
+        Some("met"),
+        "{found:#}"
+    );
+    assert!(
+        standing["rpo"]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("the log reaches"),
+        "{found:#}"
+    );
+    assert_eq!(found["windows"]["intervals"].as_array().unwrap().len(), 1);
+    assert_eq!(found["windows"]["gaps"].as_array().unwrap().len(), 0);
+    assert_eq!(found["receiver"]["alarms"], serde_json::json!({}));
+
+    // Nothing happens on the server: nothing is lost, either.
+    let quiet = time(&found["windows"]["reaches"]) + jiff::SignedDuration::from_secs(11);
+    let found = asking
+        .wait("a sign of life of an idle server", |found| {
+            time(&found["windows"]["reaches"]) > quiet
+        })
+        .await;
+    assert_eq!(found["standing"]["log"]["alarms"], serde_json::json!({}));
+    let metrics = running.ask_at("GET", "/metrics", &[&header], "").await;
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(
+        metrics.contains("relight_workload_log_reaches_timestamp_seconds{workload=\"pg/main\""),
+        "{metrics}"
+    );
+
+    // The plan says that the cluster archives by itself: the receiver goes, and it is told that nobody does it.
+    set_plan(&lab, &cluster, ", log = \"archive\"");
+    let found = asking
+        .wait("the plan to be followed", |found| {
+            said(found, "archives") && !found["receiver"]["alarms"]["archiving"].is_null()
+        })
+        .await;
+    let alarm = &found["standing"]["log"]["alarms"]["archiving"];
+    assert!(
+        alarm.as_str().unwrap().contains("archive_mode is off"),
+        "{found:#}"
+    );
+    assert_eq!(slot(), "f");
+
+    // Back again, and stopped: everything that was received is stored, and the slot is free.
+    set_plan(&lab, &cluster, "");
+    asking
+        .wait("the receiver again", |found| said(found, "receives from"))
+        .await;
+    cluster.sql("INSERT INTO one VALUES (2)");
+    let committed = jiff::Timestamp::now();
+    assert_eq!(running.stop().0, 0);
+    assert_eq!(slot(), "f");
+    let windows = lab.json(&["postgres", "windows", "main"]);
+    let lag = committed.duration_since(time(&windows["latest"]["time"]));
+    assert!(lag.as_millis() < 1000, "{windows:#}");
+}
+
+#[tokio::test]
+async fn a_receiver_elsewhere_is_left_alone_and_a_cluster_that_goes_away_is_told() {
+    let cluster = Server::start(17, "");
+    let lab = Lab::new();
+    set_plan(&lab, &cluster, "");
+    let header = lab.token("root@pam!t", "Admin", "/");
+    let mut elsewhere = lab
+        .command(&["postgres", "receive", "main", "--url", &cluster.url()])
+        .spawn()
+        .unwrap();
+    let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
+    while cluster.sql(active) != "1" {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let running = lab.serve();
+    let asking = Asking {
+        lab: &lab,
+        running: &running,
+        header: &header,
+    };
+    let found = asking
+        .wait("the other receiver to be seen", |found| {
+            said(found, "another receiver")
+        })
+        .await;
+    assert!(!found["receiver"]["kept"].is_null(), "{found:#}");
+    elsewhere.kill().unwrap();
+    elsewhere.wait().unwrap();
+    asking
+        .wait("the receiver to take over", |found| said(found, "receives from"))
+        .await;
+    cluster.down("immediate");
+    let found = asking
+        .wait("the loss of the cluster to be told", |found| {
+            !found["receiver"]["alarms"]["connection"].is_null() || !found["receiver"]["failed"].is_null()
+        })
+        .await;
+    assert_ne!(
+        found["standing"]["log"]["alarms"],
+        serde_json::json!({}),
+        "{found:#}"
+    );
+    cluster.up();
+    asking
+        .wait("it to be received from again", |found| {
+            found["standing"]["log"]["alarms"] == serde_json::json!({})
+        })
+        .await;
+    assert_eq!(running.stop().0, 0);
+}
