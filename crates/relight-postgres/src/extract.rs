@@ -110,7 +110,8 @@ impl Extraction {
                 directory: &data,
                 owner: programs.owner(),
             };
-            restore::put_log(store, &store.catalog()?, &request, work)?;
+            let tail = store.tail()?;
+            restore::put_log(store, (&store.catalog()?, &tail), &request, work)?;
         }
         work.note("starting a server on it");
         let mut sandbox = Sandbox::start(programs, &data, &folder.0)?;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod extract;
 pub mod kind;
 pub mod launch;
+pub mod logical;
 pub mod lsn;
 pub mod protocol;
 pub mod restore;

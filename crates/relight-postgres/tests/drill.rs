@@ -107,7 +107,10 @@ fn a_drill_passes_for_what_is_good_and_notices_what_is_not() {
             "sql = [{ database = 'postgres', query = 'SELECT count(*) FROM t', expect = '30000' }, \
              { database = 'app', query = 'SELECT 1 WHERE false' }]",
         );
-        let reach = Clusters.rehearse().unwrap().reach(&subject, &snapshots(&repo));
+        let reach = Clusters
+            .rehearse()
+            .unwrap()
+            .reach(&subject, &repo.repository, &snapshots(&repo));
         let point = pick(PickRule::Latest, &reach, 0).unwrap();
         let probes = drill(&repo, &subject, point, false);
         for name in [
@@ -182,7 +185,7 @@ fn any_moment_of_the_window_can_be_drilled() {
         "sql = [{ database = 'postgres', query = 'SELECT count(*) FROM t' }]",
     );
     let kind = Clusters.rehearse().unwrap();
-    let reach = kind.reach(&subject, &snapshots(&repo));
+    let reach = kind.reach(&subject, &repo.repository, &snapshots(&repo));
     assert_eq!(reach.len(), 1);
     assert!(reach[0].first < times[0] && reach[0].last > times[2], "{reach:?}");
     let moments = [(times[1], "2"), (reach[0].last, "4"), (reach[0].first, "0")];

@@ -86,7 +86,13 @@ fn rows_at(repo: &Repo, snapshots: &[Snapshot], goal: &Goal, timeline: Timeline)
         directory: &data,
         owner: Some(lab::runner()),
     };
-    restore::put_log(&store, &store.catalog().unwrap(), &request, &Work::quiet()).unwrap();
+    restore::put_log(
+        &store,
+        (&store.catalog().unwrap(), &store.tail().unwrap()),
+        &request,
+        &Work::quiet(),
+    )
+    .unwrap();
     let server = Server::of(17, folder, data);
     server.up();
     wait_for(|| server.sql("SELECT pg_is_in_recovery()") == "f");

@@ -2,13 +2,14 @@
 
 use relight_model::plan::{Method, Plan, WorkloadEntry};
 use relight_postgres::kind::Clusters;
+use relight_postgres::logical::{self, Dumps};
 use relight_repo::snapshot::{ArchiveKind, Snapshot};
 use relight_workloads::files::{self, Files};
 use relight_workloads::image::Images;
 use relight_workloads::kind::{Kind, Subject};
 
 /// The registry.
-static KINDS: &[&dyn Kind] = &[&Files, &Images, &Clusters];
+static KINDS: &[&dyn Kind] = &[&Files, &Images, &Clusters, &Dumps];
 
 /// The kind that captures by this method, if there is one.
 pub fn of(method: Method) -> Option<&'static dyn Kind> {
@@ -17,6 +18,9 @@ pub fn of(method: Method) -> Option<&'static dyn Kind> {
 
 /// The kind that brings back what is in a snapshot, whoever made it: clients that push their backups tell no method.
 pub fn of_snapshot(snapshot: &Snapshot) -> Option<&'static dyn Kind> {
+    if logical::is_dump(snapshot) {
+        return of(Method::Dump);
+    }
     if snapshot
         .attributes
         .keys()

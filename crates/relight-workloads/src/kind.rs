@@ -162,6 +162,19 @@ pub trait KeepsLog: Send + Sync {
     /// If what is there cannot be read.
     fn windows(&self, repository: &Arc<Repository>, workload: &Workload) -> Result<Option<Windows>>;
 
+    /// Brings the log of a workload to another repository, to which its snapshots were copied: as much as they can be carried on
+    /// with. `copy` copies snapshots.
+    ///
+    /// # Errors
+    /// Why not all of it was brought.
+    fn copy(
+        &self,
+        from: &Arc<Repository>,
+        to: &Arc<Repository>,
+        workload: &Workload,
+        copy: &mut dyn FnMut(&[Snapshot]) -> Result<()>,
+    ) -> Result<()>;
+
     /// Follows the log of a subject until it is cancelled: has it in the repository as it is written, or watches over those
     /// who bring it there. Returns early if there is nothing to do at present; it is called again later.
     ///

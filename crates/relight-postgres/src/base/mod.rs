@@ -12,7 +12,7 @@ mod previous;
 mod receive;
 mod rows;
 mod scan;
-mod server;
+pub(crate) mod server;
 mod stream;
 pub mod tar;
 mod writer;

@@ -5,12 +5,14 @@
 //! probe = { sql = [{ database = "app", query = "SELECT count(*) > 0 FROM orders", expect = "t" }], amcheck = true }
 //! ```
 
-mod probes;
-mod sandbox;
-mod words;
+pub(crate) mod probes;
+pub(crate) mod sandbox;
+pub(crate) mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use relight_repo::Repository;
 use relight_repo::snapshot::Snapshot;
 use relight_workloads::error::{Result as WorkloadResult, WorkloadError};
 use relight_workloads::kind::{Subject, Work};
@@ -21,8 +23,8 @@ use crate::error::{PostgresError, Result};
 use crate::kind::{Clusters, Source};
 use crate::launch::Programs;
 use crate::restore::{self, Goal, Recovery, TablespaceMap};
-use crate::wal::Timeline;
 use crate::wal::store::{Catalog, LogStore};
+use crate::wal::tail::Tail;
 use crate::wal::windows::{Base, Log, Window, view};
 use sandbox::Server;
 use words::Words;
@@ -35,8 +37,13 @@ impl Rehearse for Clusters {
         Words::of(subject).map(drop)
     }
 
-    fn reach(&self, _: &Subject, snapshots: &[Snapshot]) -> Vec<Reach> {
-        let windows = windows(snapshots);
+    fn reach(&self, subject: &Subject, repository: &Arc<Repository>, snapshots: &[Snapshot]) -> Vec<Reach> {
+        let store = LogStore::new(repository.clone(), subject.workload.clone(), Arc::default());
+        let tail = store.tail().unwrap_or_else(|error| {
+            tracing::warn!("{error}: the newest log is not drilled");
+            Tail::default()
+        });
+        let windows = windows(&Catalog::of(snapshots.to_vec()), &tail, snapshots);
         let mut bases: Vec<(&Snapshot, About)> = snapshots
             .iter()
             .filter(|snapshot| is_base(snapshot))
@@ -66,7 +73,8 @@ impl Rehearse for Clusters {
         let list = base::load_list(rehearsal.reader, rehearsal.snapshot).map_err(WorkloadError::from)?;
         let about = About::of(rehearsal.snapshot).map_err(WorkloadError::from)?;
         // No more than all of its log.
-        let log = window_of(&windows(rehearsal.snapshots), rehearsal.snapshot)
+        let (catalog, tail) = newest(rehearsal)?;
+        let log = window_of(&windows(&catalog, &tail, rehearsal.snapshots), rehearsal.snapshot)
             .map_or(0, |window| window.to.lsn.0.saturating_sub(about.start_lsn.0));
         Ok(list.bytes().saturating_add(log).saturating_add(BESIDE))
     }
@@ -76,10 +84,24 @@ impl Rehearse for Clusters {
     }
 }
 
-/// What can be recovered of a cluster, given all its snapshots.
-fn windows(snapshots: &[Snapshot]) -> Vec<Window> {
+/// What can be recovered of a cluster with these base backups.
+fn windows(catalog: &Catalog, tail: &Tail, snapshots: &[Snapshot]) -> Vec<Window> {
     let bases: Vec<Base> = snapshots.iter().filter_map(Base::of).collect();
-    view(&Log::of(&Catalog::of(snapshots.to_vec())), &bases).windows
+    let mut log = Log::of(catalog);
+    tail.add_to(&mut log);
+    view(&log, &bases).windows
+}
+
+/// The log as it is now. Since the drill began, pieces that were the newest then may have come to lie in snapshots.
+fn newest(rehearsal: &Rehearsal<'_>) -> Result<(Catalog, Tail)> {
+    let store = LogStore::new(
+        rehearsal.reader.repository().clone(),
+        rehearsal.subject.workload.clone(),
+        Arc::default(),
+    );
+    // In this order: a piece that goes meanwhile goes because a snapshot has it.
+    let tail = store.tail()?;
+    Ok((store.catalog()?, tail))
 }
 
 /// The window that a base backup is carried on in: on the newest timeline.
@@ -102,7 +124,8 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
     let (bin, user) = (words.bin.clone().or(bin), words.user.clone().or(user));
     let owner = sandbox::owner(user.as_deref())?;
     let programs = Programs::find(about.major(), bin.as_deref(), Some(owner))?;
-    let windows = windows(rehearsal.snapshots);
+    let (catalog, tail) = newest(rehearsal)?;
+    let windows = windows(&catalog, &tail, rehearsal.snapshots);
     let window = window_of(&windows, rehearsal.snapshot);
     let time = rehearsal.point.time;
     let goal = match window {
@@ -140,7 +163,19 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
     sandbox::link_tablespaces(&data)?;
     let mut size = report.bytes;
     if let Some(window) = window.filter(|_| goal != Goal::Immediate) {
-        size += put_log(rehearsal, &about, window.timeline, &goal, &data, owner, work)?;
+        let request = restore::LogRequest {
+            about: &about,
+            timeline: window.timeline,
+            goal: &goal,
+            directory: &data,
+            owner: Some(owner),
+        };
+        let store = LogStore::new(
+            rehearsal.reader.repository().clone(),
+            rehearsal.subject.workload.clone(),
+            work.cancelled.clone(),
+        );
+        size += restore::put_log(&store, (&catalog, &tail), &request, work)?.bytes;
     }
     let inventory = base::load_inventory(rehearsal.reader, rehearsal.snapshot)?;
     Ok(Drill {
@@ -159,31 +194,6 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
         counted: inventory.rows,
         server: None,
     })
-}
-
-fn put_log(
-    rehearsal: &Rehearsal<'_>,
-    about: &About,
-    timeline: Timeline,
-    goal: &Goal,
-    data: &Path,
-    owner: (u32, u32),
-    work: &Work,
-) -> Result<u64> {
-    let store = LogStore::new(
-        rehearsal.reader.repository().clone(),
-        rehearsal.subject.workload.clone(),
-        work.cancelled.clone(),
-    );
-    let catalog = Catalog::of(rehearsal.snapshots.to_vec());
-    let request = restore::LogRequest {
-        about,
-        timeline,
-        goal,
-        directory: data,
-        owner: Some(owner),
-    };
-    Ok(restore::put_log(&store, &catalog, &request, work)?.bytes)
 }
 
 /// A cluster in a sandbox.

@@ -36,12 +36,19 @@ pub(super) fn run(drill: &Drill<'_>, server: &Server, work: &Work) -> Result<Vec
     probes.push(opens(server, &databases));
     if drill.words.amcheck {
         work.note("pg_amcheck looks at all tables and indexes");
-        probes.push(amcheck(drill, server, work)?);
+        probes.push(amcheck(&drill.programs, drill.rehearsal.sandbox, server, work)?);
     }
     if drill.words.rows && !drill.counted.is_empty() {
         probes.push(rows(server, &drill.counted, &drill.goal));
     }
-    for query in &drill.words.sql {
+    probes.extend(queries(&drill.words.sql, server, work)?);
+    Ok(probes)
+}
+
+/// The queries of the operator.
+pub(crate) fn queries(queries: &[Query], server: &Server, work: &Work) -> Result<Vec<Probed>> {
+    let mut probes = Vec::new();
+    for query in queries {
         if work.is_cancelled() {
             return Err(RepoError::Cancelled.into());
         }
@@ -82,7 +89,7 @@ fn databases(server: &Server) -> Result<Vec<String>> {
 }
 
 /// Whether every database can be connected to and its extensions can be loaded.
-fn opens(server: &Server, databases: &[String]) -> Probed {
+pub(crate) fn opens(server: &Server, databases: &[String]) -> Probed {
     let mut wrong = Vec::new();
     for database in databases {
         let missing = server.connect(database).and_then(|mut connection| {
@@ -105,8 +112,9 @@ fn opens(server: &Server, databases: &[String]) -> Probed {
     verdict("databases", what, &wrong)
 }
 
-fn amcheck(drill: &Drill<'_>, server: &Server, work: &Work) -> Result<Probed> {
-    let program = isolated(&drill.programs, drill.rehearsal.sandbox, "pg_amcheck")
+/// Whether tables and indexes are in order.
+pub(crate) fn amcheck(programs: &Programs, sandbox: &Path, server: &Server, work: &Work) -> Result<Probed> {
+    let program = isolated(programs, sandbox, "pg_amcheck")
         .args(["--all", "--install-missing", "--jobs=2", "--host"])
         .arg(Server::socket_inside())
         .arg(format!("--port={SANDBOX_PORT}"))
@@ -125,47 +133,36 @@ fn amcheck(drill: &Drill<'_>, server: &Server, work: &Work) -> Result<Probed> {
 
 /// Runs a program to its end: whether that was a good one, and what it said.
 fn run_isolated(program: &Isolated, work: &Work) -> Result<(bool, String)> {
+    run_isolated_for(program, LONGEST, work)
+}
+
+/// The same, but not longer than so long.
+pub(crate) fn run_isolated_for(program: &Isolated, longest: Duration, work: &Work) -> Result<(bool, String)> {
     let refused = |error: WorkloadError| match error {
         WorkloadError::Repo(error) => PostgresError::Repo(error),
         other => PostgresError::Refused(other.to_string()),
     };
     let mut running = program.start().map_err(refused)?;
-    let ended = running.wait(LONGEST, &work.cancelled).map_err(refused)?;
+    let ended = running.wait(longest, &work.cancelled).map_err(refused)?;
     Ok((ended.is_success(), shown(&running.output())))
+}
+
+/// A table of a database, and how many rows it has to have.
+pub(crate) type Counted<'a> = (&'a str, &'a str, u64);
+
+/// Whether there are as many rows as when they were counted.
+pub(crate) fn rows_exactly(server: &Server, counted: &[Counted<'_>]) -> Probed {
+    let (what, wrong) = compare(server, counted);
+    verdict("rows", what, &wrong)
 }
 
 /// Compares numbers of rows. Behind the end of the backup they may have changed.
 fn rows(server: &Server, counted: &[RowCount], goal: &Goal) -> Probed {
-    let mut connections = BTreeMap::new();
-    let (mut same, mut wrong) = (0, Vec::new());
-    for count in counted {
-        if !connections.contains_key(&count.database) {
-            match server.connect(&count.database) {
-                Ok(connection) => {
-                    connections.insert(count.database.clone(), connection);
-                }
-                Err(error) => {
-                    wrong.push(format!("{}: {error}", count.database));
-                    continue;
-                }
-            }
-        }
-        let Some(connection) = connections.get_mut(&count.database) else {
-            continue;
-        };
-        match connection.value(&format!("SELECT count(*) FROM ONLY {}", count.table)) {
-            Ok(rows) if rows == count.rows.to_string() => same += 1,
-            Ok(rows) => wrong.push(format!(
-                "{}.{}: {rows} instead of {}",
-                count.database, count.table, count.rows
-            )),
-            Err(error) => wrong.push(format!("{}.{}: {error}", count.database, count.table)),
-        }
-    }
-    let what = format!(
-        "{same} of {} tables have as many rows as when the backup was taken",
-        counted.len()
-    );
+    let counted: Vec<Counted<'_>> = counted
+        .iter()
+        .map(|count| (count.database.as_str(), count.table.as_str(), count.rows))
+        .collect();
+    let (what, wrong) = compare(server, &counted);
     if *goal == Goal::Immediate {
         return verdict("rows", what, &wrong);
     }
@@ -176,6 +173,38 @@ fn rows(server: &Server, counted: &[RowCount], goal: &Goal) -> Probed {
         format!("; since then {}", named(&wrong))
     };
     Probed::passed("rows", format!("{what}{behind}"))
+}
+
+/// How many tables have as many rows, in words, and those that have not.
+fn compare(server: &Server, counted: &[Counted<'_>]) -> (String, Vec<String>) {
+    let mut connections = BTreeMap::new();
+    let (mut same, mut wrong) = (0, Vec::new());
+    for (database, table, expected) in counted {
+        if !connections.contains_key(database) {
+            match server.connect(database) {
+                Ok(connection) => {
+                    connections.insert(*database, connection);
+                }
+                Err(error) => {
+                    wrong.push(format!("{database}: {error}"));
+                    continue;
+                }
+            }
+        }
+        let Some(connection) = connections.get_mut(database) else {
+            continue;
+        };
+        match connection.value(&format!("SELECT count(*) FROM ONLY {table}")) {
+            Ok(rows) if rows == expected.to_string() => same += 1,
+            Ok(rows) => wrong.push(format!("{database}.{table}: {rows} instead of {expected}")),
+            Err(error) => wrong.push(format!("{database}.{table}: {error}")),
+        }
+    }
+    let what = format!(
+        "{same} of {} tables have as many rows as when the backup was taken",
+        counted.len()
+    );
+    (what, wrong)
 }
 
 fn ask(server: &Server, query: &Query) -> Probed {
@@ -254,7 +283,8 @@ pub(super) fn spoil(data: &Path) -> Result<String> {
     ))
 }
 
-fn verdict(name: &str, what: String, wrong: &[String]) -> Probed {
+/// Whether nothing is wrong about something.
+pub(crate) fn verdict(name: &str, what: String, wrong: &[String]) -> Probed {
     if wrong.is_empty() {
         Probed::passed(name, what)
     } else {

@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// User and group that the server of a drill runs as.
-pub(super) fn owner(user: Option<&str>) -> Result<(u32, u32)> {
+pub(crate) fn owner(user: Option<&str>) -> Result<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return Err(PostgresError::Refused(
             "a drill of PostgreSQL has to be run by root: only root can isolate its server and run it as another user".into(),
@@ -43,7 +43,7 @@ pub(super) fn owner(user: Option<&str>) -> Result<(u32, u32)> {
 }
 
 /// Gives the sandbox to the user. Its parents have to let the user through.
-pub(super) fn let_in(sandbox: &Path, (user, group): (u32, u32)) -> Result<()> {
+pub(crate) fn let_in(sandbox: &Path, (user, group): (u32, u32)) -> Result<()> {
     chown(sandbox, Some(user), Some(group))
         .map_err(PostgresError::io("give to the server's user", sandbox))?;
     fs::set_permissions(sandbox, fs::Permissions::from_mode(0o700))
@@ -51,14 +51,14 @@ pub(super) fn let_in(sandbox: &Path, (user, group): (u32, u32)) -> Result<()> {
 }
 
 /// Where the programs of a drill see the sandbox: their user may not get through the folders above it.
-pub(super) const INSIDE: &str = "/run/cluster";
+pub(crate) const INSIDE: &str = "/run/cluster";
 /// Runs in the namespaces as root before the program does: $1 is the sandbox, $2 and $3 are user and group.
 const ENTER: &str = "sandbox=$1 user=$2 group=$3; shift 3; mkdir /run/cluster && mount --bind \"$sandbox\" /run/cluster && \
                      cd /run/cluster || exit 125; exec setpriv --reuid=\"$user\" --regid=\"$group\" --clear-groups \
                      --no-new-privs -- \"$@\"";
 
 /// A program of the cluster's version, in namespaces of its own, run as the cluster's user.
-pub(super) fn isolated(programs: &Programs, sandbox: &Path, program: &str) -> Isolated {
+pub(crate) fn isolated(programs: &Programs, sandbox: &Path, program: &str) -> Isolated {
     let (user, group) = programs.owner().unwrap_or_default();
     Isolated::new("/bin/sh", sandbox)
         .args(["-c", ENTER, "relight-enter"])
@@ -68,7 +68,7 @@ pub(super) fn isolated(programs: &Programs, sandbox: &Path, program: &str) -> Is
 }
 
 /// Has what leads to tablespaces lead to where programs in the sandbox see them.
-pub(super) fn link_tablespaces(data: &Path) -> Result<()> {
+pub(crate) fn link_tablespaces(data: &Path) -> Result<()> {
     let folder = data.join("pg_tblspc");
     for entry in fs::read_dir(&folder).map_err(PostgresError::io("look into", &folder))? {
         let path = entry.map_err(PostgresError::io("look into", &folder))?.path();
@@ -86,7 +86,7 @@ pub(super) fn link_tablespaces(data: &Path) -> Result<()> {
 }
 
 /// A server that runs in a sandbox. Dropping it kills it.
-pub(super) struct Server {
+pub(crate) struct Server {
     running: Running,
     data: PathBuf,
     socket: PathBuf,

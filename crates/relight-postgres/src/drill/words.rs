@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// What is looked at.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub(super) struct Words {
+pub(crate) struct Words {
     /// Queries of the operator.
     pub sql: Vec<Query>,
     /// Whether `pg_amcheck` looks at all tables and indexes.
@@ -45,7 +45,7 @@ impl Default for Words {
 /// A query, and what it has to give.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// The database that it is asked of.
     pub database: String,
     /// It.

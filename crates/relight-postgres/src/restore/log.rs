@@ -17,6 +17,7 @@ use super::target::Goal;
 use crate::base::About;
 use crate::error::{PostgresError, Result};
 use crate::wal::store::{Catalog, LogStore};
+use crate::wal::tail::Tail;
 use crate::wal::windows::Log;
 use crate::wal::{SegmentName, Timeline, WalName};
 
@@ -53,27 +54,30 @@ pub struct LogRequest<'a> {
 /// The repository's, or a file could not be written.
 pub fn put_log(
     store: &LogStore,
-    catalog: &Catalog,
+    (catalog, tail): (&Catalog, &Tail),
     request: &LogRequest<'_>,
     work: &Work,
 ) -> Result<LogReport> {
-    let wanted = wanted(catalog, request.about, request.timeline, request.goal);
+    let wanted = wanted(catalog, tail, request.about, request.timeline, request.goal);
     let folder = request.directory.join("pg_wal");
     let reader = Arc::new(ChunkReader::new(store.repository().clone())?);
     let queue = Mutex::new(VecDeque::from(wanted));
     let (segments, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let run = || -> Result<()> {
-        while let Some((name, as_name)) = take() {
+        while let Some((source, as_name)) = take() {
             if work.is_cancelled() {
                 return Err(RepoError::Cancelled.into());
             }
-            let content = store.fetch_with(&reader, catalog, name)?.ok_or_else(|| {
-                PostgresError::damaged(
-                    name.to_string(),
-                    "it was in the repository a moment ago, and is not any more",
-                )
-            })?;
+            let content = match source {
+                Source::Kept(name) => store.fetch_with(&reader, catalog, name)?.ok_or_else(|| {
+                    PostgresError::damaged(
+                        name.to_string(),
+                        "it was in the repository a moment ago, and is not any more",
+                    )
+                })?,
+                Source::Begun(bytes) => bytes,
+            };
             let path = folder.join(as_name.to_string());
             new_file(&path, 0o600, request.owner)
                 .and_then(|()| fs::OpenOptions::new().write(true).open(&path))
@@ -108,14 +112,28 @@ pub fn put_log(
     })
 }
 
+/// Where a file of the log is taken from.
+enum Source {
+    /// A snapshot of the log.
+    Kept(WalName),
+    /// The newest pieces: a segment that was never completed, with zeros behind.
+    Begun(Vec<u8>),
+}
+
 /// Files of the log that are needed, and the names that the server looks for them under.
-fn wanted(catalog: &Catalog, about: &About, timeline: Timeline, goal: &Goal) -> Vec<(WalName, WalName)> {
+fn wanted(
+    catalog: &Catalog,
+    tail: &Tail,
+    about: &About,
+    timeline: Timeline,
+    goal: &Goal,
+) -> Vec<(Source, WalName)> {
     let size = catalog.segment_size();
     let log = Log::of(catalog);
     let mut wanted = Vec::new();
     for name in catalog.files.keys() {
         if matches!(name, WalName::History(of) if *of <= timeline) {
-            wanted.push((*name, *name));
+            wanted.push((Source::Kept(*name), *name));
         }
     }
     let mut number = size.segment_of(about.start_lsn);
@@ -129,10 +147,27 @@ fn wanted(catalog: &Catalog, about: &About, timeline: Timeline, goal: &Goal) -> 
             let found = [whole, WalName::Partial(segment)]
                 .into_iter()
                 .find_map(|name| Some((name, catalog.files.get(&name)?)));
-            let Some((name, kept)) = found else { break };
-            wanted.push((name, whole));
+            let begun = match found {
+                Some((name, _)) if name == whole => None,
+                _ => tail.segment(on, number, size),
+            };
+            let left = found.and_then(|(_, kept)| kept.note.end);
+            let (source, times) = match (
+                begun.filter(|begun| left.is_none_or(|left| left < begun.end)),
+                found,
+            ) {
+                (Some(mut begun), _) => {
+                    begun
+                        .bytes
+                        .resize(usize::try_from(size.bytes()).unwrap_or(begun.bytes.len()), 0);
+                    (Source::Begun(begun.bytes), begun.times)
+                }
+                (None, Some((name, kept))) => (Source::Kept(name), kept.note.times.clone()),
+                (None, None) => break,
+            };
+            wanted.push((source, whole));
             let is_behind = match goal {
-                Goal::Time(time) => kept.note.times.first_commit.is_some_and(|first| first > *time),
+                Goal::Time(time) => times.first_commit.is_some_and(|first| first > *time),
                 Goal::Lsn(lsn) => size.start_of(number + 1) > *lsn,
                 _ => false,
             };

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::SignedDuration;
 use relight_model::workload::Workload;
+use relight_repo::snapshot::Snapshot;
 use relight_repo::{Repository, SnapshotId};
 use relight_workloads::error::Result;
 use relight_workloads::kind::{KeepsLog, Subject};
@@ -13,7 +14,7 @@ use relight_workloads::log::{Following, Windows};
 
 use super::retention::Promise;
 use super::store::LogStore;
-use super::{follow, outlook};
+use super::{copied, follow, outlook};
 use crate::error::PostgresError;
 use crate::kind::{Clusters, Source};
 
@@ -54,6 +55,27 @@ impl KeepsLog for Clusters {
     fn windows(&self, repository: &Arc<Repository>, workload: &Workload) -> Result<Option<Windows>> {
         let windows = outlook::windows(repository, workload).map_err(PostgresError::from)?;
         Ok(windows)
+    }
+
+    fn copy(
+        &self,
+        from: &Arc<Repository>,
+        to: &Arc<Repository>,
+        workload: &Workload,
+        copy: &mut dyn FnMut(&[Snapshot]) -> Result<()>,
+    ) -> Result<()> {
+        let store = |repository: &Arc<Repository>| {
+            LogStore::new(repository.clone(), workload.clone(), Arc::default())
+        };
+        let (from, to) = (store(from), store(to));
+        // In this order: a piece that goes meanwhile goes because a snapshot has it.
+        let tail = from.tail().map_err(PostgresError::from)?;
+        let wanted = copied::wanted(&from, &to).map_err(PostgresError::from)?;
+        if !wanted.is_empty() {
+            copy(&wanted)?;
+        }
+        copied::bring_tail(&tail.pieces, &to).map_err(PostgresError::from)?;
+        Ok(())
     }
 
     fn follow(

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod attributes;
+pub mod copied;
 pub mod error;
 mod follow;
 pub mod history;

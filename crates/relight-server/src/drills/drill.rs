@@ -397,7 +397,7 @@ fn picked(request: &DrillRequest<'_>, rehearse: &dyn Rehearse) -> Result<Picked,
     if request.at.is_none() && !request.incomplete {
         snapshots.retain(|snapshot| snapshot.incomplete.is_empty());
     }
-    let mut reach = rehearse.reach(&request.drilled.subject, &snapshots);
+    let mut reach = rehearse.reach(&request.drilled.subject, repository, &snapshots);
     if let Some(at) = request.at {
         reach.retain(|one| one.snapshot == at);
     }

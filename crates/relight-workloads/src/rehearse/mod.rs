@@ -10,6 +10,7 @@ mod point;
 use std::path::Path;
 use std::sync::Arc;
 
+use relight_repo::Repository;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -77,9 +78,9 @@ pub trait Rehearse: Send + Sync {
 
     /// What can be brought back: for each snapshot that is a recovery point the moments it can be carried on to. Without a
     /// log that is the one moment at which it was captured. `snapshots` are those of the workload, in the order of their
-    /// time, without those that are not to be used because something is missing in them.
-    fn reach(&self, subject: &Subject, snapshots: &[Snapshot]) -> Vec<Reach> {
-        let _ = subject;
+    /// time, without those that are not to be used because something is missing in them; `repository` is where they are.
+    fn reach(&self, subject: &Subject, repository: &Arc<Repository>, snapshots: &[Snapshot]) -> Vec<Reach> {
+        let _ = (subject, repository);
         Reach::of_snapshots(snapshots)
     }
 

@@ -9,6 +9,7 @@ use relight_repo::snapshot::Snapshot;
 
 use super::{Done, repository_of, workload_of};
 use crate::evidence::detail::Figures;
+use crate::kinds;
 use crate::runs::code::{Code, RunFailure};
 use crate::runs::context::{Context, Found, Planned};
 use crate::runs::task::{Steps, Task};
@@ -77,13 +78,28 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
         here.len()
     ));
     let steps = Steps::free(task);
-    let report = copy::copy_throttled(
-        &repository,
-        &target.repository(),
-        &chosen,
-        Some(&task.throttle),
-        task.control(&steps),
-    )?;
+    let bring = |snapshots: &[Snapshot]| {
+        copy::copy_throttled(
+            &repository,
+            &target.repository(),
+            snapshots,
+            Some(&task.throttle),
+            task.control(&steps),
+        )
+    };
+    let mut report = bring(&chosen)?;
+    let entry = planned.plan.workload(name);
+    let kind = entry.and_then(|entry| kinds::of(kinds::method(&planned.plan, entry)?));
+    if let Some(log) = kind.and_then(|kind| kind.log()).filter(|_| !report.cancelled) {
+        log.copy(&repository, &target.repository(), name, &mut |snapshots| {
+            let brought = bring(snapshots)?;
+            task.note(&format!("{} pieces of its log copied", brought.copied.len()));
+            report.copied.extend(brought.copied);
+            report.failed.extend(brought.failed);
+            report.cancelled |= brought.cancelled;
+            Ok(())
+        })?;
+    }
     let sum = |of: fn(&copy::Copied) -> u64| Some(report.copied.iter().map(of).sum());
     let failure = match report.failed.as_slice() {
         [] if report.cancelled => Some(RunFailure::new(

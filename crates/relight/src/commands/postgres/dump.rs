@@ -11,7 +11,6 @@ use relight_postgres::extract::{Extraction, Format, What};
 use relight_postgres::launch::Programs;
 use relight_postgres::restore::Recovery;
 use relight_postgres::wal::store::LogStore;
-use relight_postgres::wal::tail::Tail;
 use serde::Serialize;
 
 use super::backup::{meter, watched};
@@ -82,9 +81,10 @@ struct Report {
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let began = Instant::now();
     let repository = global.open_to_read()?;
+    let newest = LogStore::new(repository.clone(), options.name.0.clone(), crate::cancel::flag()).tail()?;
     let snapshots = of_workload(&repository, &options.name)?;
     let goal = options.goal.goal()?;
-    let chosen = options.goal.choose(&snapshots, &Tail::default())?;
+    let chosen = options.goal.choose(&snapshots, &newest)?;
     let programs = Programs::find(
         chosen.about.major(),
         options.bin.as_deref(),

@@ -4,7 +4,9 @@ mod attach;
 mod backup;
 mod check;
 mod dump;
+mod dump_backup;
 mod expire;
+mod load;
 pub mod name;
 mod receive;
 mod restore;
@@ -30,6 +32,10 @@ pub enum Command {
     Restore(Box<restore::Options>),
     /// Write one database, tables of it, or the roles, as they were at any moment that can be recovered, as a dump
     Dump(Box<dump::Options>),
+    /// Save a logical dump: roles, and each database as pg_dump writes it
+    DumpBackup(dump_backup::Options),
+    /// Bring databases of a logical dump into a server
+    Load(load::Options),
     /// Take the log from the server as it is written, until stopped
     Receive(receive::Options),
     /// Let go of the log that no base backup needs; shows what would go unless told to do it
@@ -46,6 +52,8 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Backup(options) => backup::run(global, options),
         Command::Restore(options) => restore::run(global, options),
         Command::Dump(options) => dump::run(global, options),
+        Command::DumpBackup(options) => dump_backup::run(global, options),
+        Command::Load(options) => load::run(global, options),
         Command::Receive(options) => receive::run(global, options),
         Command::Expire(options) => expire::run(global, options),
         Command::Windows(options) => windows::run(global, options),
@@ -58,6 +66,7 @@ impl Command {
         match self {
             Self::Restore(options) => Some(options.told()),
             Self::Dump(options) => Some(options.told()),
+            Self::Load(options) => Some(options.told()),
             _ => None,
         }
     }

@@ -20,6 +20,22 @@ impl FromStr for ClusterName {
     }
 }
 
+/// Logical dumps: `main` is the workload `pg-dump/main`; a name with a slash is that of a workload as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpName(pub Workload);
+
+impl FromStr for DumpName {
+    type Err = WorkloadError;
+
+    fn from_str(text: &str) -> Result<Self, WorkloadError> {
+        if text.contains('/') {
+            text.parse().map(Self)
+        } else {
+            format!("pg-dump/{text}").parse().map(Self)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ClusterName;

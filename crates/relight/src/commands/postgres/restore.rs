@@ -195,9 +195,10 @@ struct Report {
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let repository = global.open_to_read()?;
     let workload = &options.name.0;
+    // In this order: a piece that goes meanwhile goes because a snapshot has it.
+    let newest = LogStore::new(repository.clone(), workload.clone(), cancel::flag()).tail()?;
     let snapshots = of_workload(&repository, &options.name)?;
     let goal = options.goal.goal()?;
-    let newest = LogStore::new(repository.clone(), workload.clone(), cancel::flag()).tail()?;
     let chosen = options.goal.choose(&snapshots, &newest)?;
     let owner = owner(options.user.as_deref())?;
     let programs = if options.start {
@@ -245,6 +246,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let mut log = restore::LogReport::default();
     if with_log && let Some(window) = &chosen.window {
         let store = LogStore::new(repository.clone(), workload.clone(), work.cancelled.clone());
+        let tail = store.tail()?;
         let catalog = store.catalog()?;
         let request = restore::LogRequest {
             about: &chosen.about,
@@ -253,7 +255,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             directory: &directory,
             owner,
         };
-        log = restore::put_log(&store, &catalog, &request, &work)?;
+        log = restore::put_log(&store, (&catalog, &tail), &request, &work)?;
     }
     drop(meter);
     let fetch_seconds = began.elapsed().as_secs_f64();
