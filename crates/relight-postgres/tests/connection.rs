@@ -41,7 +41,7 @@ fn free_port() -> u16 {
 
 #[test]
 fn queries_give_values_errors_and_stay_usable() {
-    for version in [14, 15, 17, 18] {
+    for version in [14, 15, 16, 17, 18] {
         let server = Server::start(version, "");
         let mut connection = server.connect(Mode::Queries);
         assert_eq!(connection.major_version().unwrap(), version);
@@ -129,6 +129,41 @@ fn passwords_certificates_and_the_words_when_they_are_wrong() {
     assert!(!error.to_string().contains("falsch"));
     let error = open("user=s", "", Mode::Queries).unwrap_err().to_string();
     assert!(error.contains("~/.pgpass"), "{error}");
+
+    // Bound to the connection, or not at all.
+    let require = |more: &str, password| {
+        open(
+            &format!("channel_binding=require {more}"),
+            password,
+            Mode::Queries,
+        )
+    };
+    assert!(require("user=s", "geheim ☃").unwrap().is_encrypted());
+    let log = server.log();
+    assert!(
+        open("user=s channel_binding=disable", "geheim ☃", Mode::Queries).is_ok(),
+        "{log}"
+    );
+    assert_eq!(
+        require("user=s", "falsch").unwrap_err().sql_state(),
+        Some("28P01")
+    );
+    for other in [
+        "user=m sslmode=require",
+        "user=p sslmode=require",
+        "user=m sslmode=disable",
+    ] {
+        let error = require(other, "alt").unwrap_err().to_string();
+        assert!(error.contains("channel_binding=require"), "{other}: {error}");
+    }
+    let trusted = format!(
+        "host={} port={port} user=s dbname=postgres channel_binding=require",
+        server.socket().display()
+    );
+    let error = Connection::open(&settings(&trusted, &[]), Mode::Queries)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("channel_binding=require"), "{error}");
 
     // Chain and name.
     let root = certificate.display();

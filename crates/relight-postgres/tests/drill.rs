@@ -87,6 +87,12 @@ fn a_drill_passes_for_what_is_good_and_notices_what_is_not() {
         server.sql("CREATE DATABASE app");
         server.sql("CREATE TABLE t AS SELECT g AS id, md5(g::text) AS text FROM generate_series(1, 30000) g");
         server.sql("ALTER TABLE t ADD PRIMARY KEY (id)");
+        let space = server.folder.path().join("space");
+        fs::create_dir(&space).unwrap();
+        let (uid, gid) = lab::runner();
+        std::os::unix::fs::chown(&space, Some(uid), Some(gid)).unwrap();
+        server.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
+        server.sql("CREATE TABLE elsewhere TABLESPACE space AS SELECT generate_series(1, 777)");
         std::thread::sleep(std::time::Duration::from_millis(1200));
         let snapshot = repo.save(|session| {
             base::back_up(
@@ -105,6 +111,7 @@ fn a_drill_passes_for_what_is_good_and_notices_what_is_not() {
         let subject = subject(
             version,
             "sql = [{ database = 'postgres', query = 'SELECT count(*) FROM t', expect = '30000' }, \
+             { database = 'postgres', query = 'SELECT count(*) FROM elsewhere', expect = '777' }, \
              { database = 'app', query = 'SELECT 1 WHERE false' }]",
         );
         let reach = Clusters
@@ -119,7 +126,8 @@ fn a_drill_passes_for_what_is_good_and_notices_what_is_not() {
             "pg_amcheck",
             "rows",
             "checksums",
-            "sql: SELECT count",
+            "sql: SELECT count(*) FROM t",
+            "sql: SELECT count(*) FROM elsewhere",
         ] {
             assert!(seen(&probes, name).passed, "{probes:?}");
         }

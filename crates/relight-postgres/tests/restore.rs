@@ -57,7 +57,7 @@ const ROWS: &str = "SELECT count(*) || ' ' || md5(string_agg(t::text, ',' ORDER 
 
 #[test]
 fn what_comes_back_starts_and_is_what_was_saved() {
-    for version in [14, 15, 17, 18] {
+    for version in [14, 15, 16, 17, 18] {
         let repo = Repo::new();
         let server = Server::start(version, "");
         server.sql(

@@ -2,6 +2,7 @@
 //! Control Functions"), from a URL or key-value string, the service file, the environment and `.pgpass`.
 
 mod conninfo;
+mod endpoint;
 mod environment;
 mod passfile;
 mod service;
@@ -11,5 +12,5 @@ mod tls;
 mod url;
 
 pub use environment::Environment;
-pub use settings::{Host, Settings, SslMode, TargetSession};
+pub use settings::{ChannelBinding, Host, Settings, SslMode, TargetSession};
 pub(crate) use socket::{Encryption, Socket, name, open};

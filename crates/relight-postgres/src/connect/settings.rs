@@ -87,6 +87,18 @@ pub enum TargetSession {
     PreferStandby,
 }
 
+/// Whether a log-in is bound to the TLS connection it is made over, so that nobody in between can pass it on (libpq,
+/// `channel_binding`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// No.
+    Disable,
+    /// If both sides can.
+    Prefer,
+    /// Always: no other log-in will do.
+    Require,
+}
+
 /// One place where a server may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
@@ -116,6 +128,8 @@ pub struct Settings {
     pub ssl_root: Option<PathBuf>,
     /// Certificate and key that this client shows.
     pub ssl_client: Option<(PathBuf, PathBuf)>,
+    /// Whether the log-in is bound to the connection.
+    pub channel_binding: ChannelBinding,
     /// Which server will do.
     pub target: TargetSession,
     /// How long a connection may take to come about.
@@ -224,15 +238,16 @@ impl Settings {
                 .or_else(|| home("postgresql.crt"))
                 .zip(key.or_else(|| home("postgresql.key"))),
         };
-        if let Some(text) = values.remove("channel_binding")
-            && text == "require"
-        {
-            return Err(PostgresError::Settings(
-                "channel_binding=require is not supported: use sslmode=verify-full, which proves the server by its \
-                 certificate"
-                    .into(),
-            ));
-        }
+        let channel_binding = match values.remove("channel_binding").as_deref() {
+            None | Some("prefer") => ChannelBinding::Prefer,
+            Some("disable") => ChannelBinding::Disable,
+            Some("require") => ChannelBinding::Require,
+            Some(other) => {
+                return Err(PostgresError::Settings(format!(
+                    "channel_binding={other}: there are disable, prefer and require"
+                )));
+            }
+        };
         let target = match values.remove("target_session_attrs") {
             Some(text) => target(&text)?,
             None => TargetSession::Any,
@@ -248,6 +263,7 @@ impl Settings {
             ssl_mode,
             ssl_root,
             ssl_client,
+            channel_binding,
             target,
             connect_timeout,
             application: values
@@ -492,7 +508,7 @@ mod tests {
             "hots=a",
             "connect_timeout=soon",
             "target_session_attrs=best",
-            "channel_binding=require",
+            "channel_binding=sometimes",
         ] {
             let error = Settings::with(wrong, &none).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

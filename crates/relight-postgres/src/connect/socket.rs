@@ -46,6 +46,13 @@ impl Socket {
         }
     }
 
+    /// What a log-in is bound to: none if it is not encrypted, or the server's certificate is of a kind that nothing can be
+    /// bound to.
+    pub fn binding(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else { return None };
+        super::endpoint::binding(stream.conn.peer_certificates()?.first()?)
+    }
+
     /// Whether it is encrypted.
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))

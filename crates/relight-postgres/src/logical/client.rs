@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
-use crate::connect::{Host, Settings, SslMode};
+use crate::connect::{ChannelBinding, Host, Settings, SslMode};
 use crate::error::{PostgresError, Result};
 
 /// So many characters of what a program complains about are kept.
@@ -118,6 +118,12 @@ fn string(settings: &Settings) -> String {
         SslMode::VerifyFull => "verify-full",
     };
     words.push(("sslmode", mode.into()));
+    let binding = match settings.channel_binding {
+        ChannelBinding::Disable => "disable",
+        ChannelBinding::Prefer => "prefer",
+        ChannelBinding::Require => "require",
+    };
+    words.push(("channel_binding", binding.into()));
     let root = settings.ssl_root.as_ref().map(|path| path.display().to_string());
     words.extend(root.map(|root| ("sslrootcert", root)));
     if let Some((certificate, key)) = &settings.ssl_client {

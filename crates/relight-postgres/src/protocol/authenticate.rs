@@ -3,7 +3,8 @@
 use md5::{Digest, Md5};
 use zeroize::Zeroizing;
 
-use super::scram::{MECHANISM, Scram};
+use super::scram::{BOUND_MECHANISM, Binding, MECHANISM, Scram};
+use crate::connect::ChannelBinding;
 
 /// A log-in under way.
 pub(super) struct Login<'a> {
@@ -11,6 +12,9 @@ pub(super) struct Login<'a> {
     pub password: Option<Zeroizing<String>>,
     /// Whether the stream is encrypted or does not leave this host: only then a password is sent in clear.
     pub private: bool,
+    wanted: ChannelBinding,
+    /// What it can be bound to.
+    end_point: Option<Vec<u8>>,
     scram: Option<Scram>,
 }
 
@@ -31,8 +35,16 @@ impl<'a> Login<'a> {
             user,
             password,
             private,
+            wanted: ChannelBinding::Disable,
+            end_point: None,
             scram: None,
         }
+    }
+
+    /// Whether the log-in is bound to the connection, and to what of it.
+    pub fn bind(&mut self, wanted: ChannelBinding, end_point: Option<Vec<u8>>) {
+        self.wanted = wanted;
+        self.end_point = end_point.filter(|_| wanted != ChannelBinding::Disable);
     }
 
     /// Answers an authentication request (documentation of PostgreSQL, "Message Formats", Authentication…).
@@ -40,7 +52,16 @@ impl<'a> Login<'a> {
         let Some((code, rest)) = body.split_first_chunk::<4>() else {
             return Err("its demand for authentication is cut off".into());
         };
-        match u32::from_be_bytes(*code) {
+        let kind = u32::from_be_bytes(*code);
+        let is_bound = self.scram.as_ref().is_some_and(Scram::is_bound);
+        if self.wanted == ChannelBinding::Require && !is_bound && kind != 10 {
+            return Err(
+                "channel_binding=require, but it wants a log-in that is not bound to the connection: nothing was sent; allow \
+                 only scram-sha-256 over TLS in its pg_hba.conf"
+                    .into(),
+            );
+        }
+        match kind {
             0 if self.scram.as_ref().is_some_and(|scram| !scram.is_finished()) => {
                 Err("it ended the log-in before it proved that it knows the password".into())
             }
@@ -71,12 +92,28 @@ impl<'a> Login<'a> {
             }
             10 => {
                 let offered: Vec<&[u8]> = rest.split(|&byte| byte == 0).collect();
-                if !offered.contains(&MECHANISM.as_bytes()) {
-                    return Err(format!("it does not offer {MECHANISM}"));
+                let offers = |name: &str| offered.contains(&name.as_bytes());
+                let (mechanism, binding) = match self.end_point.take() {
+                    Some(digest) if offers(BOUND_MECHANISM) => (BOUND_MECHANISM, Binding::EndPoint(digest)),
+                    // If the server does offer it, somebody in between has taken that away, and it will notice.
+                    Some(_) => (MECHANISM, Binding::NotOffered),
+                    None => (MECHANISM, Binding::None),
+                };
+                if self.wanted == ChannelBinding::Require && mechanism != BOUND_MECHANISM {
+                    return Err(format!(
+                        "channel_binding=require, but {}: nothing was sent",
+                        match binding {
+                            Binding::NotOffered => "it does not offer it",
+                            _ => "the connection has nothing that a log-in can be bound to (sslmode=require makes it TLS)",
+                        }
+                    ));
                 }
-                let scram = Scram::new(self.password()?)?;
+                if !offers(mechanism) {
+                    return Err(format!("it does not offer {mechanism}"));
+                }
+                let scram = Scram::new(self.password()?, binding)?;
                 let first = scram.first();
-                let mut message = MECHANISM.as_bytes().to_vec();
+                let mut message = mechanism.as_bytes().to_vec();
                 message.push(0);
                 message.extend((first.len() as u32).to_be_bytes());
                 message.extend(first.as_bytes());

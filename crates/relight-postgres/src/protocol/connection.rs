@@ -158,6 +158,7 @@ impl Connection {
             Mode::Replication => "replication",
         };
         let mut login = Login::new(&settings.user, settings.password(host, port, database), private);
+        login.bind(settings.channel_binding, connection.socket.binding());
         let deadline = Instant::now() + settings.connect_timeout;
         loop {
             let Some(found) = connection.receive(Some(deadline))? else {

@@ -1,4 +1,4 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), the client's side, without channel binding.
+//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), the client's side.
 
 use std::num::NonZeroU32;
 
@@ -11,34 +11,71 @@ use zeroize::Zeroizing;
 pub(super) const MECHANISM: &str = "SCRAM-SHA-256";
 /// No server that is meant well asks for more rounds: the default is 4096.
 const MOST_ROUNDS: u32 = 10_000_000;
-/// `n,,` in base64: this client does no channel binding.
-const NO_BINDING: &str = "biws";
+/// That of the mechanism that binds the log-in to the connection.
+pub(super) const BOUND_MECHANISM: &str = "SCRAM-SHA-256-PLUS";
+
+/// What the log-in is bound to (RFC 5802, section 6).
+pub(super) enum Binding {
+    /// Nothing: this client cannot here, or does not want to.
+    None,
+    /// Nothing, because the server does not offer it.
+    NotOffered,
+    /// The server's certificate, by its digest.
+    EndPoint(Vec<u8>),
+}
+
+impl Binding {
+    /// How the first message begins.
+    fn header(&self) -> &'static str {
+        match self {
+            Self::None => "n,,",
+            Self::NotOffered => "y,,",
+            Self::EndPoint(_) => "p=tls-server-end-point,,",
+        }
+    }
+
+    /// What is repeated under the proof.
+    fn repeated(&self) -> String {
+        let mut bytes = self.header().as_bytes().to_vec();
+        if let Self::EndPoint(digest) = self {
+            bytes.extend(digest);
+        }
+        STANDARD.encode(bytes)
+    }
+}
 
 /// A log-in under way.
 pub(super) struct Scram {
     password: Zeroizing<String>,
     nonce: String,
+    binding: Binding,
     expected: Option<hmac::Tag>,
     finished: bool,
 }
 
 impl Scram {
     /// With a password, prepared as RFC 4013 says where it can be.
-    pub fn new(password: &str) -> Result<Self, String> {
+    pub fn new(password: &str, binding: Binding) -> Result<Self, String> {
         let mut nonce = [0; 18];
         rand::fill(&mut nonce).map_err(|_| "the operating system gave no random bytes".to_string())?;
-        Ok(Self::with_nonce(password, STANDARD.encode(nonce)))
+        Ok(Self::with_nonce(password, STANDARD.encode(nonce), binding))
     }
 
-    fn with_nonce(password: &str, nonce: String) -> Self {
+    fn with_nonce(password: &str, nonce: String, binding: Binding) -> Self {
         // Servers take a password that cannot be prepared as it is.
         let prepared = stringprep::saslprep(password).map_or(password.into(), |prepared| prepared);
         Self {
             password: Zeroizing::new(prepared.into_owned()),
             nonce,
+            binding,
             expected: None,
             finished: false,
         }
+    }
+
+    /// Whether it is bound to the connection.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.binding, Binding::EndPoint(_))
     }
 
     /// Whether the server has proved that it knows the password too.
@@ -48,7 +85,7 @@ impl Scram {
 
     /// The first message. The name is left out, because the startup message said it.
     pub fn first(&self) -> String {
-        format!("n,,{}", self.first_bare())
+        format!("{}{}", self.binding.header(), self.first_bare())
     }
 
     fn first_bare(&self) -> String {
@@ -88,7 +125,7 @@ impl Scram {
         let sign = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
         let client_key = sign(&*salted, b"Client Key");
         let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
-        let without_proof = format!("c={NO_BINDING},r={nonce}");
+        let without_proof = format!("c={},r={nonce}", self.binding.repeated());
         let message = format!("{},{challenge},{without_proof}", self.first_bare());
         let signature = sign(stored_key.as_ref(), message.as_bytes());
         let proof: Vec<u8> = client_key
@@ -128,7 +165,7 @@ mod tests {
     /// The example of RFC 7677, section 3, but for the name, which PostgreSQL leaves out: the proofs follow from it.
     #[test]
     fn a_log_in_proves_both_sides_to_each_other() {
-        let mut client = Scram::with_nonce("pencil", "rOprNGfwEbeRWgbNEkqO".into());
+        let mut client = Scram::with_nonce("pencil", "rOprNGfwEbeRWgbNEkqO".into(), Binding::None);
         assert_eq!(client.first(), "n,,n=,r=rOprNGfwEbeRWgbNEkqO");
         let challenge =
             b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
@@ -176,7 +213,7 @@ mod tests {
             "r=minemore,s=?,i=1",
             "m=x,r=minemore,s=AAAA,i=1",
         ] {
-            let mut client = Scram::with_nonce("p", "mine".into());
+            let mut client = Scram::with_nonce("p", "mine".into(), Binding::None);
             assert!(client.respond(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

@@ -76,6 +76,7 @@ impl Health {
             (Verdict::Missed { .. } | Verdict::NotMeasured, _) => Self::Exposed,
             (_, Verdict::Missed { .. }) => Self::TooSlow,
             _ if standing.failures > 0 || !standing.changes.is_empty() => Self::Failing,
+            _ if standing.log.as_ref().is_some_and(|log| !log.alarms.is_empty()) => Self::Failing,
             (_, Verdict::NotMeasured) => Self::Unproven,
             _ => Self::Good,
         }

@@ -40,7 +40,7 @@ fn switch(lab: &LogLab, server: &Server) {
 
 #[test]
 fn servers_of_all_versions_archive_and_recover() {
-    for version in [14, 15, 18] {
+    for version in [14, 15, 16, 18] {
         let lab = LogLab::new();
         let server = archiving(&lab, version);
         crate::log_lab::Load::prepare(&server);

@@ -276,3 +276,40 @@ fn a_server_waits_for_the_repository_if_it_is_told_to() {
     println!("{} acknowledged, {there} recovered", load.last());
     assert!(load.last() > 3);
 }
+
+#[test]
+fn servers_of_the_other_versions_are_received_from_and_recovered() {
+    for version in [14, 15, 16, 18] {
+        let lab = LogLab::new();
+        let server = Server::start(version, "");
+        Load::prepare(&server);
+        let mut receiver = lab.receive(&server.url(), &[]);
+        wait_caught_up(&server);
+        let base = lab.base(&server, "base");
+        let load = Load::default();
+        let stopped = std::thread::scope(|scope| {
+            scope.spawn(|| load.run(&server.url()));
+            std::thread::sleep(Duration::from_millis(700));
+            receiver.kill();
+            receiver = lab.receive(&server.url(), &[]);
+            wait("the receiver", || {
+                server.sql("SELECT count(*) FROM pg_stat_replication WHERE flush_lsn IS NOT NULL") == "1"
+            });
+            std::thread::sleep(Duration::from_millis(1500));
+            let stopped = Instant::now();
+            server.down("immediate");
+            stopped
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(receiver.stop(), "{}", lab.receive_log());
+        let restored = lab.restored(version, &base, &lab.shell("wal-fetch", "%f %p --partial"), "");
+        restored.up();
+        wait_recovered(&restored);
+        // What was acknowledged last may not have been received.
+        let (there, least) = (count(&restored), load.before(stopped - Duration::from_secs(1)));
+        assert!(
+            there >= least && there > 20,
+            "version {version}: {there} of {least}"
+        );
+    }
+}

@@ -166,7 +166,7 @@ fn what_the_server_removed_is_a_gap() {
 }
 
 fn options(spool: &std::path::Path) -> Options {
-    let settings = crate::Settings::with("host=/nowhere", &crate::Environment::default()).unwrap();
+    let settings = crate::Settings::with("host=/nowhere user=x", &crate::Environment::default()).unwrap();
     Options {
         every: std::time::Duration::from_millis(1),
         ..Options::new(settings, &"pg/test".parse().unwrap(), spool.to_path_buf())
