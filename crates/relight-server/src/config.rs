@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Result, ServerError};
+use crate::signin::SignIn;
 
 /// Where the configuration lies unless another place is named.
 pub const DEFAULT_PATH: &str = "/etc/relight/relight.toml";
@@ -29,6 +30,9 @@ pub struct Config {
     /// What needs a second person.
     #[serde(default)]
     pub approvals: ApprovalsConfig,
+    /// How people prove who they are.
+    #[serde(default, rename = "signin")]
+    pub sign_in: SignInConfig,
     /// Where it was read from.
     #[serde(skip)]
     pub path: PathBuf,
@@ -115,6 +119,25 @@ pub struct MailConfig {
     pub user: Option<String>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
+}
+
+/// `[signin]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SignInConfig {
+    /// Whether the server's own users need a second factor beside their password.
+    pub totp: SecondFactorRule,
+}
+
+/// Whether a second factor is needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecondFactorRule {
+    /// Whoever wants one has one.
+    #[default]
+    Optional,
+    /// Nobody logs in without one.
+    Required,
 }
 
 /// How a connection to a mail server is protected.
@@ -219,6 +242,13 @@ impl Config {
             config.rebase(folder);
         }
         Ok(config)
+    }
+
+    /// What it says of log-ins.
+    pub fn sign_in(&self) -> SignIn {
+        SignIn {
+            second_factor_required: self.sign_in.totp == SecondFactorRule::Required,
+        }
     }
 
     fn check(&self) -> Result<(), String> {

@@ -27,6 +27,7 @@ mod rest;
 mod run;
 pub mod runs;
 mod server;
+pub mod signin;
 pub mod standing;
 pub mod state;
 mod tls;

@@ -85,7 +85,10 @@ impl Server {
         let certificate = Certificate::open(&config.server, &host)?;
         let tasks_folder = config.server.state.join("tasks");
         let tasks = Tasks::open(&tasks_folder, &host).map_err(ServerError::file("open", &tasks_folder))?;
-        let gate = Arc::new(Gate::new(state)?.with_approvals(config.approvals.clone()));
+        let gate = Gate::new(state)?
+            .with_approvals(config.approvals.clone())
+            .with_sign_in(config.sign_in());
+        let gate = Arc::new(gate);
         let mut router = Router::new();
         let about = rest::About {
             fingerprint: certificate.fingerprint(),

@@ -9,6 +9,7 @@ mod plan;
 mod repositories;
 mod runs;
 mod schema;
+mod second_factor;
 mod session;
 mod sight;
 mod workloads;
@@ -66,6 +67,7 @@ impl Desk {
 pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     let mut table = Table::new(router, desk);
     session::operations(&mut table);
+    second_factor::operations(&mut table);
     overview::operations(&mut table);
     workloads::operations(&mut table);
     runs::operations(&mut table);

@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use super::operation::{Operation, Place, Table};
 use super::sight::SYSTEM;
-use super::{Desk, schema};
-use crate::gate::Refusal;
+use super::{Desk, failed, schema, second_factor};
+use crate::gate::{Challenge, LogIn, LoggedIn, Refusal};
 use crate::rest::refused_log_in;
 
 const PATH: &str = "/api/v1/session";
+const SECOND: &str = "/api/v1/session/second-factor";
 /// What is no part of a value of a cookie (RFC 6265, section 4.1.1), and the sign of escapes itself.
 const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
     .add(b' ')
@@ -32,6 +33,19 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("csrf", schema::maybe(schema::text())),
         ("may", schema::list(schema::text())),
     ]);
+    let asked = schema::object(vec![
+        ("user", schema::text()),
+        ("ticket", schema::text()),
+        ("enrolled", schema::truth()),
+        ("recovery-codes", schema::count()),
+    ]);
+    let logged_in = schema::object(vec![
+        ("user", schema::maybe(schema::text())),
+        ("csrf", schema::maybe(schema::text())),
+        ("may", schema::list(schema::text())),
+        ("second-factor", schema::maybe(asked)),
+        ("recovery-codes", schema::list(schema::text())),
+    ]);
     table.add(
         Operation::get(
             PATH,
@@ -44,12 +58,64 @@ pub(super) fn operations(table: &mut Table<'_>) {
             Err(_) => Answer::data(json!({"user": null, "csrf": null, "may": []})),
         },
     );
-    let log_in = Operation::of(Method::POST, PATH, "Log in; the ticket comes as a cookie", answer)
-        .with("user", Place::Body, schema::text(), "such as jane@pbs")
-        .with("password", Place::Body, schema::text(), "the password")
-        .public();
+    let log_in = Operation::of(
+        Method::POST,
+        PATH,
+        "Log in; the ticket comes as a cookie, or the question for a second factor in its place",
+        logged_in.clone(),
+    )
+    .with("user", Place::Body, schema::text(), "such as jane@pbs")
+    .with("password", Place::Body, schema::text(), "the password")
+    .public();
     table.add_waiting(log_in, |desk, call, login: Login| async move {
         log_in_by_cookie(&desk, &call, login).await
+    });
+    let answer = Operation::of(
+        Method::POST,
+        SECOND,
+        "Answer the question for a second factor",
+        logged_in,
+    )
+    .with("user", Place::Body, schema::text(), "who was asked")
+    .with(
+        "ticket",
+        Place::Body,
+        schema::text(),
+        "what came with the question, within five minutes",
+    )
+    .with(
+        "otp",
+        Place::Body,
+        schema::text(),
+        "a code of the app, or a recovery code",
+    )
+    .public();
+    table.add_waiting(answer, |desk, call, answer: SecondFactor| async move {
+        require_own_page(&call)?;
+        let SecondFactor { user, ticket, otp } = answer;
+        let otp = Zeroizing::new(otp);
+        let done = desk.gate.second_factor(&user, &ticket, &otp, call.peer()).await;
+        logged_in_by_cookie(&call, &done.map_err(|refusal| refused_log_in(&call, refusal))?)
+    });
+    let begin = Operation::of(
+        Method::POST,
+        "/api/v1/session/enrolment",
+        "Make the secret of a second factor, for whoever was asked for one and has none yet",
+        second_factor::new_secret(),
+    )
+    .with("user", Place::Body, schema::text(), "who was asked")
+    .with(
+        "ticket",
+        Place::Body,
+        schema::text(),
+        "what came with the question",
+    )
+    .public();
+    table.add(begin, |desk: &Desk, call: &Call, asked: Asked| {
+        require_own_page(call)?;
+        let made = desk.gate.begin_by_challenge(&asked.user, &asked.ticket);
+        let (user, secret) = made.map_err(failed)?;
+        second_factor::shown(desk, &user, &secret)
     });
     table.add(
         Operation::of(
@@ -91,6 +157,21 @@ struct Login {
     password: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecondFactor {
+    user: String,
+    ticket: String,
+    otp: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    user: String,
+    ticket: String,
+}
+
 /// Pages of others must not log anybody in here as somebody else. What sends no such header is no browser of today.
 fn require_own_page(call: &Call) -> ApiResult<()> {
     match call.headers().get("sec-fetch-site").map(HeaderValue::as_bytes) {
@@ -109,12 +190,32 @@ async fn log_in_by_cookie(desk: &Arc<Desk>, call: &Call, login: Login) -> ApiRes
     if password.starts_with("PBS:") {
         return Err(refused_log_in(call, Refusal::Wrong));
     }
-    let logged_in = desk.gate.log_in(&login.user, &password, call.peer()).await;
-    let (user, issued) = logged_in.map_err(|refusal| refused_log_in(call, refusal))?;
-    let ticket = percent_encoding::utf8_percent_encode(&issued.ticket, ESCAPED);
+    let done = desk.gate.log_in(&login.user, &password, call.peer()).await;
+    match done.map_err(|refusal| refused_log_in(call, refusal))? {
+        LogIn::Done(done) => logged_in_by_cookie(call, &done),
+        LogIn::SecondFactor(Challenge { user, ticket, factor }) => Answer::data(json!({
+            "user": null, "csrf": null, "may": [], "recovery-codes": [],
+            "second-factor": {
+                "user": user, "ticket": ticket, "enrolled": factor.is_some(),
+                "recovery-codes": factor.map_or(0, |factor| factor.codes),
+            },
+        })),
+    }
+}
+
+/// The cookie of a log-in, and what is told with it.
+pub(super) fn logged_in_by_cookie(call: &Call, done: &LoggedIn) -> ApiResult<Answer> {
+    let who = AuthId::from(done.user.clone());
+    let data = json!({
+        "user": who.to_string(), "csrf": done.issued.csrf, "may": may(call, &who), "second-factor": null,
+        "recovery-codes": done.codes.as_deref().map_or(&[][..], Vec::as_slice),
+    });
+    Ok(with_cookie(Answer::data(data)?, cookie(done)?))
+}
+
+/// The cookie with a ticket.
+pub(super) fn cookie(done: &LoggedIn) -> ApiResult<HeaderValue> {
+    let ticket = percent_encoding::utf8_percent_encode(&done.issued.ticket, ESCAPED);
     let cookie = format!("__Host-PBSAuthCookie={ticket}; Secure; HttpOnly; SameSite=Strict; Path=/");
-    let cookie = HeaderValue::from_str(&cookie).map_err(|error| ApiError::internal(error.to_string()))?;
-    let who = AuthId::from(user);
-    let data = json!({"user": who.to_string(), "csrf": issued.csrf, "may": may(call, &who)});
-    Ok(with_cookie(Answer::data(data)?, cookie))
+    HeaderValue::from_str(&cookie).map_err(|error| ApiError::internal(error.to_string()))
 }

@@ -1,10 +1,10 @@
 //! Who sends a request, and what that one may do: the answers to what the service asks, from the state.
 
+mod log_in;
 mod records;
 mod throttle;
 mod tickets;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,13 +14,15 @@ use relight_pbs::access::{
 };
 use tokio::sync::Semaphore;
 
+pub use log_in::{Challenge, LogIn, LoggedIn};
 pub(crate) use records::Records;
 use throttle::Throttle;
 pub use tickets::{CSRF_TICKET, Issued, TicketError, Tickets};
 
 use crate::config::ApprovalsConfig;
 use crate::error::Result;
-use crate::state::{Known, PasswordHash, State};
+use crate::signin::SignIn;
+use crate::state::{Known, State};
 
 /// Passwords that are hashed at a time: each takes some 50 ms of a processor and 32 MiB.
 const HASHED_AT_ONCE: usize = 2;
@@ -32,6 +34,8 @@ pub enum Refusal {
     Wrong,
     /// Too many wrong ones before: come back in so many seconds.
     TooMany(u64),
+    /// The password was good, and the code after it was not.
+    WrongCode,
 }
 
 /// The gate.
@@ -43,6 +47,7 @@ pub struct Gate {
     records: Records,
     /// What needs a second person.
     pub(crate) approvals: ApprovalsConfig,
+    sign_in: SignIn,
 }
 
 impl Gate {
@@ -60,7 +65,15 @@ impl Gate {
             hashing: Semaphore::new(HASHED_AT_ONCE),
             records,
             approvals: ApprovalsConfig::default(),
+            sign_in: SignIn::default(),
         })
+    }
+
+    /// The same, with what the configuration says of log-ins.
+    #[must_use]
+    pub fn with_sign_in(mut self, sign_in: SignIn) -> Self {
+        self.sign_in = sign_in;
+        self
     }
 
     /// With rules about what needs a second person.
@@ -86,51 +99,6 @@ impl Gate {
             .known()
             .inspect_err(|error| tracing::error!("{error}"))
             .ok()
-    }
-
-    /// Checks a user's password, or a ticket in its place, and gives a new ticket.
-    ///
-    /// # Errors
-    /// Wrong, or too many wrong ones from there.
-    pub async fn log_in(
-        &self,
-        name: &str,
-        password: &str,
-        peer: Option<SocketAddr>,
-    ) -> Result<(UserId, Issued), Refusal> {
-        let now = Timestamp::now().as_second();
-        self.throttle.check(peer, name, now).map_err(Refusal::TooMany)?;
-        let known = self.known().ok_or(Refusal::Wrong)?;
-        let user = name.parse::<UserId>().ok();
-        let found = user.as_ref().and_then(|id| known.user(id));
-        let good = if password.starts_with("PBS:") {
-            found.is_some_and(|user| {
-                let ticket = self.tickets.verify(password, now);
-                ticket
-                    .is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
-            })
-        } else {
-            let hash = found.and_then(|user| user.password.clone());
-            let password = zeroize::Zeroizing::new(password.as_bytes().to_vec());
-            let _turn = self.hashing.acquire().await;
-            let verified =
-                tokio::task::spawn_blocking(move || PasswordHash::verify(hash.as_ref(), &password)).await;
-            match verified {
-                Ok(Ok(good)) => good,
-                Ok(Err(error)) => {
-                    tracing::error!("{error}");
-                    false
-                }
-                Err(_) => false,
-            }
-        };
-        match found.filter(|user| good && user.is_active(now)) {
-            Some(user) => Ok((user.id.clone(), self.tickets.issue(&user.id, user.epoch, now))),
-            None => {
-                self.throttle.failed(peer, name, now);
-                Err(Refusal::Wrong)
-            }
-        }
     }
 
     /// A token against forged requests for a user whose ticket was found good. None: there is no such user.

@@ -1,9 +1,10 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use relight_pbs::access::{Role, Rule};
 
 use super::*;
-use crate::state::{RecordFilter, TokenChange, UserChange};
+use crate::state::{PasswordHash, RecordFilter, TokenChange, UserChange};
 
 struct Lab {
     _folder: tempfile::TempDir,
@@ -42,10 +43,10 @@ fn peer(last: u8) -> Option<SocketAddr> {
 
 impl Lab {
     async fn log_in(&self, user: &str, password: &str) -> Result<Issued, Refusal> {
-        self.gate
-            .log_in(user, password, peer(1))
-            .await
-            .map(|(_, issued)| issued)
+        match self.gate.log_in(user, password, peer(1)).await? {
+            LogIn::Done(done) => Ok(done.issued),
+            LogIn::SecondFactor(_) => panic!("a second factor is asked for"),
+        }
     }
 
     fn with(
@@ -325,4 +326,77 @@ fn records_are_kept_and_a_flood_of_strangers_is_counted() {
         (of_a.len(), of_a[0].status, of_a[0].parameters.as_str()),
         (1, 200, "a=1")
     );
+}
+
+#[tokio::test]
+async fn a_second_factor_is_asked_for_after_the_password() {
+    let lab = lab();
+    let (id, now) = ("a@pbs".parse().unwrap(), Timestamp::now().as_second());
+    let secret = lab.gate.state().begin_totp(&id).unwrap();
+    // Begun is not yet done: nobody is locked out by an app that was not set up.
+    let before = lab.log_in("a@pbs", "correct horse").await.unwrap();
+    let done = lab
+        .gate
+        .confirm_totp(&id, &secret.code_at(now - 30))
+        .unwrap()
+        .unwrap();
+    assert_eq!(done.codes.unwrap().len(), 10);
+    let cookie = |ticket: &str| format!("PBSAuthCookie={ticket}");
+    assert_eq!(lab.with(None, Some(&cookie(&before.ticket)), None, false), None);
+    assert!(
+        lab.with(None, Some(&cookie(&done.issued.ticket)), None, false)
+            .is_some()
+    );
+    let challenge = async |password: &str| match lab.gate.log_in("a@pbs", password, peer(1)).await? {
+        LogIn::SecondFactor(challenge) => Ok::<_, Refusal>(challenge),
+        LogIn::Done(_) => panic!("the password alone lets in"),
+    };
+    assert_eq!(challenge("wrong").await.err(), Some(Refusal::Wrong));
+    let asked = challenge("correct horse").await.unwrap();
+    assert_eq!(asked.factor.map(|factor| factor.codes), Some(10));
+    // What asks is no ticket.
+    assert_eq!(lab.with(None, Some(&cookie(&asked.ticket)), None, false), None);
+    assert!(lab.gate.log_in("a@pbs", &asked.ticket, peer(1)).await.is_err());
+    let answer =
+        async |user: &str, code: &str| lab.gate.second_factor(user, &asked.ticket, code, peer(1)).await;
+    assert_eq!(answer("a@pbs", "12345").await.err(), Some(Refusal::WrongCode));
+    let code = secret.code_at(now);
+    assert_eq!(answer("b@pbs", &code).await.err(), Some(Refusal::Wrong));
+    assert_eq!(answer("nobody@pbs", &code).await.err(), Some(Refusal::Wrong));
+    let done = answer("a@pbs", &code).await.unwrap();
+    assert!(
+        lab.with(None, Some(&cookie(&done.issued.ticket)), None, false)
+            .is_some()
+    );
+    assert_eq!(
+        answer("a@pbs", &code).await.err(),
+        Some(Refusal::WrongCode),
+        "a code is good once"
+    );
+    // The ticket renews itself without another code.
+    assert!(lab.log_in("a@pbs", &done.issued.ticket).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_second_factor_that_is_required_is_made_at_the_next_log_in() {
+    let mut lab = lab();
+    lab.gate.sign_in.second_factor_required = true;
+    let LogIn::SecondFactor(asked) = lab.gate.log_in("a@pbs", "correct horse", peer(1)).await.unwrap() else {
+        panic!("the password alone lets in");
+    };
+    assert_eq!(asked.factor, None);
+    let answer = async |code: &str| {
+        lab.gate
+            .second_factor("a@pbs", &asked.ticket, code, peer(1))
+            .await
+    };
+    assert_eq!(answer("123456").await.err(), Some(Refusal::WrongCode));
+    assert!(lab.gate.begin_by_challenge("b@pbs", &asked.ticket).is_err());
+    let (_, secret) = lab.gate.begin_by_challenge("a@pbs", &asked.ticket).unwrap();
+    let done = answer(&secret.code_at(Timestamp::now().as_second()))
+        .await
+        .unwrap();
+    assert_eq!(done.codes.unwrap().len(), 10);
+    // The question has ended with it.
+    assert!(lab.gate.begin_by_challenge("a@pbs", &asked.ticket).is_err());
 }

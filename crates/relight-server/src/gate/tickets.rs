@@ -7,6 +7,8 @@ use relight_pbs::access::UserId;
 
 /// How long a ticket is good, in seconds.
 const LIFETIME: i64 = 7200;
+/// How long after the password the second factor may come, in seconds.
+const CHALLENGE_LIFETIME: i64 = 300;
 /// How far ahead of the clock its time may be: clocks that were set back meanwhile.
 const AHEAD: i64 = 300;
 /// Name of the header with the token against forged requests.
@@ -91,7 +93,7 @@ impl Tickets {
         else {
             return Err(TicketError::Malformed);
         };
-        check_time(time, now)?;
+        check_time(time, now, LIFETIME)?;
         Ok(Ticket {
             user: user.parse().map_err(|_| TicketError::Malformed)?,
             signed,
@@ -104,13 +106,48 @@ impl Tickets {
         hmac::verify(&self.key, &ticket_input(ticket.signed, epoch), &ticket.signature).is_ok()
     }
 
+    /// What says that a user's password was good, until its second factor is shown: `PBS:!tfa!WHAT:TIME::SIGNATURE`, where
+    /// `what` is what is asked for, as the original writes it.
+    pub(super) fn challenge(&self, user: &UserId, epoch: i64, what: &serde_json::Value, now: i64) -> String {
+        // Nothing but letters and digits: a `:` or `@` in it would make it look like a ticket.
+        let what =
+            percent_encoding::utf8_percent_encode(&what.to_string(), percent_encoding::NON_ALPHANUMERIC)
+                .to_string();
+        let text = format!("PBS:!tfa!{what}:{now:08X}");
+        let signature = BASE64.encode(hmac::sign(&self.key, &challenge_input(&text, user, epoch)));
+        format!("{text}::{signature}")
+    }
+
+    /// Checks one of a user.
+    ///
+    /// # Errors
+    /// It is none, too old, or of another user.
+    pub(super) fn verify_challenge(
+        &self,
+        challenge: &str,
+        user: &UserId,
+        epoch: i64,
+        now: i64,
+    ) -> Result<(), TicketError> {
+        if challenge.len() > 1024 {
+            return Err(TicketError::Malformed);
+        }
+        let (text, signature) = challenge.split_once("::").ok_or(TicketError::Malformed)?;
+        let rest = text.strip_prefix("PBS:!tfa!").ok_or(TicketError::Malformed)?;
+        let (_, time) = rest.split_once(':').ok_or(TicketError::Malformed)?;
+        check_time(time, now, CHALLENGE_LIFETIME)?;
+        let signature = BASE64.decode(signature).map_err(|_| TicketError::Malformed)?;
+        hmac::verify(&self.key, &challenge_input(text, user, epoch), &signature)
+            .map_err(|_| TicketError::Signature)
+    }
+
     /// Checks a token against forged requests.
     ///
     /// # Errors
     /// It is none, too old, or of another user.
     pub fn verify_csrf(&self, token: &str, user: &UserId, epoch: i64, now: i64) -> Result<(), TicketError> {
         let (time, signature) = token.split_once(':').ok_or(TicketError::Malformed)?;
-        check_time(time, now)?;
+        check_time(time, now, LIFETIME)?;
         let signature = BASE64.decode(signature).map_err(|_| TicketError::Malformed)?;
         hmac::verify(&self.key, &csrf_input(time, user, epoch), &signature)
             .map_err(|_| TicketError::Signature)
@@ -126,12 +163,16 @@ fn csrf_input(time: &str, user: &UserId, epoch: i64) -> Vec<u8> {
     format!("csrf\0{time}\0{user}\0{epoch}").into_bytes()
 }
 
-fn check_time(time: &str, now: i64) -> Result<(), TicketError> {
+fn challenge_input(text: &str, user: &UserId, epoch: i64) -> Vec<u8> {
+    format!("challenge\0{text}\0{user}\0{epoch}").into_bytes()
+}
+
+fn check_time(time: &str, now: i64, lifetime: i64) -> Result<(), TicketError> {
     if !(8..=15).contains(&time.len()) || !time.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(TicketError::Malformed);
     }
     let time = i64::from_str_radix(time, 16).map_err(|_| TicketError::Malformed)?;
-    if (-AHEAD..=LIFETIME).contains(&now.saturating_sub(time)) {
+    if (-AHEAD..=lifetime).contains(&now.saturating_sub(time)) {
         Ok(())
     } else {
         Err(TicketError::Expired)
@@ -194,6 +235,28 @@ mod tests {
             tickets.verify_csrf(&issued.csrf, &user, 5, NOW + 7201),
             Err(TicketError::Expired)
         );
+    }
+
+    #[test]
+    fn a_challenge_is_no_ticket_and_no_other_users() {
+        let tickets = Tickets::new(&[7; 32]);
+        let user: UserId = "bkup@pbs".parse().unwrap();
+        let challenge = tickets.challenge(&user, 5, &serde_json::json!({"totp": true}), NOW);
+        assert_eq!(tickets.verify_challenge(&challenge, &user, 5, NOW + 300), Ok(()));
+        assert!(check(&tickets, &challenge, 5, NOW).is_err());
+        let other: UserId = "other@pbs".parse().unwrap();
+        for (user, epoch, now) in [(&user, 5, NOW + 301), (&user, 6, NOW), (&other, 5, NOW)] {
+            assert!(tickets.verify_challenge(&challenge, user, epoch, now).is_err());
+        }
+        let ticket = tickets.issue(&user, 5, NOW).ticket;
+        for bad in [
+            ticket.as_str(),
+            "",
+            "PBS:!tfa!",
+            &challenge[..challenge.len() - 1],
+        ] {
+            assert!(tickets.verify_challenge(bad, &user, 5, NOW).is_err());
+        }
     }
 
     #[test]

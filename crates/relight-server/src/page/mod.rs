@@ -16,7 +16,7 @@ const SCRIPT: &str = "text/javascript;charset=UTF-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, kind and content of each file.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", HTML, include_str!("files/index.html")),
     ("/favicon.ico", SVG, include_str!("files/icon.svg")),
     ("/page/style.css", CSS, include_str!("files/style.css")),
@@ -30,6 +30,8 @@ const FILES: [(&str, &str, &str); 13] = [
     ("/page/runs.js", SCRIPT, include_str!("files/runs.js")),
     ("/page/lists.js", SCRIPT, include_str!("files/lists.js")),
     ("/page/plan.js", SCRIPT, include_str!("files/plan.js")),
+    ("/page/signin.js", SCRIPT, include_str!("files/signin.js")),
+    ("/page/account.js", SCRIPT, include_str!("files/account.js")),
 ];
 
 /// Adds the routes.

@@ -11,7 +11,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{failed, is_self, require_self_or_modify};
-use crate::gate::{CSRF_TICKET, Gate, Refusal};
+use crate::gate::{CSRF_TICKET, Gate, LogIn, LoggedIn, Refusal};
 use crate::state::PasswordHash;
 
 pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>) {
@@ -39,6 +39,8 @@ struct Login {
     /// Asks for the form of answer that this server gives anyway.
     #[serde(default, rename = "new-format")]
     _new_format: Option<bool>,
+    /// What asked for a second factor; the password is then `totp:CODE` or `recovery:CODE`.
+    tfa_challenge: Option<String>,
 }
 
 async fn log_in(gate: &Gate, call: &Call, login: Login) -> ApiResult<Answer> {
@@ -47,24 +49,52 @@ async fn log_in(gate: &Gate, call: &Call, login: Login) -> ApiResult<Answer> {
         _ => login.username,
     };
     let password = Zeroizing::new(login.password);
-    match gate.log_in(&user, &password, call.peer()).await {
-        Ok((user, issued)) => {
-            let data = json!({"username": user, "ticket": issued.ticket, CSRF_TICKET: issued.csrf});
+    let refused = |refusal| refused_log_in(call, refusal);
+    if let Some(challenge) = login.tfa_challenge {
+        // The original names the kind of the answer.
+        let code = password
+            .strip_prefix("totp:")
+            .or_else(|| password.strip_prefix("recovery:"));
+        let code = code.ok_or_else(|| ApiError::bad_request("the answer is totp:CODE or recovery:CODE"))?;
+        let done = gate.second_factor(&user, &challenge, code, call.peer()).await;
+        return logged_in(&done.map_err(refused)?);
+    }
+    match gate
+        .log_in(&user, &password, call.peer())
+        .await
+        .map_err(refused)?
+    {
+        LogIn::Done(done) => logged_in(&done),
+        LogIn::SecondFactor(asked) if asked.factor.is_none() => Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "a second factor is required: log in on the server's page once to make one",
+        )),
+        LogIn::SecondFactor(asked) => {
+            let data =
+                json!({"username": asked.user, "ticket": asked.ticket, CSRF_TICKET: "invalid", "NeedTFA": 1});
             Ok(Answer::data(data)?.with("status", 200).with("success", true))
         }
-        Err(refusal) => Err(refused_log_in(call, refusal)),
     }
+}
+
+fn logged_in(done: &LoggedIn) -> ApiResult<Answer> {
+    let data = json!({"username": done.user, "ticket": done.issued.ticket, CSRF_TICKET: done.issued.csrf});
+    Ok(Answer::data(data)?.with("status", 200).with("success", true))
 }
 
 /// A log-in that was refused, as callers see it.
 pub(crate) fn refused_log_in(call: &Call, refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::Wrong => ApiError::new(StatusCode::UNAUTHORIZED, "permission check failed."),
+        Refusal::WrongCode => ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "the code is wrong, was used already, or came too late",
+        ),
         Refusal::TooMany(seconds) => {
-            tracing::warn!(target: "audit", peer = ?call.peer(), "too many wrong passwords; none is looked at for {seconds} s");
+            tracing::warn!(target: "audit", peer = ?call.peer(), "too many wrong passwords or codes; none is looked at for {seconds} s");
             ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                format!("too many wrong passwords from this address; try again in {seconds} seconds"),
+                format!("too many wrong passwords or codes; try again in {seconds} seconds"),
             )
             .with_header(RETRY_AFTER, seconds.into())
         }
@@ -84,13 +114,10 @@ async fn set_password(gate: Arc<Gate>, call: Call, change: Password) -> ApiResul
     require_self_or_modify(&call, &change.userid)?;
     if is_self(call.who()?, &change.userid) {
         let old = Zeroizing::new(change.confirmation_password.unwrap_or_default());
-        let is_ticket = old.starts_with("PBS:");
-        if is_ticket
-            || gate
-                .log_in(&change.userid.to_string(), &old, call.peer())
-                .await
-                .is_err()
-        {
+        let checked = gate
+            .check_password(change.userid.as_str(), &old, call.peer())
+            .await;
+        if checked.is_err() {
             return Err(ApiError::bad_request(
                 "confirmation-password is not the password until now",
             ));

@@ -200,6 +200,24 @@ const STEPS: &[&str] = &[
         since INTEGER NOT NULL,
         until INTEGER NOT NULL
     ) STRICT;",
+    // 9: second factors.
+    "CREATE TABLE totp (
+        user TEXT PRIMARY KEY NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        secret BLOB NOT NULL,
+        -- When a first code confirmed it, in seconds since 1970. Null: not yet, and it counts for nothing.
+        since INTEGER,
+        -- The step of the last code that was used.
+        used INTEGER NOT NULL,
+        -- Wrong codes in a row, and when the last of them came.
+        wrong INTEGER NOT NULL,
+        last_wrong INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE recovery_codes (
+        user TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        -- SHA-256 of the code, which has 80 random bits.
+        hash BLOB NOT NULL,
+        PRIMARY KEY (user, hash)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables of a database to this version.

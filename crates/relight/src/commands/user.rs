@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use relight_pbs::access::UserId;
+use relight_server::signin::QrPicture;
 use relight_server::state::{PasswordHash, UserChange};
 use serde::Serialize;
 
@@ -29,6 +30,24 @@ pub enum Command {
     Enable(OneOptions),
     /// Keep a user and its tokens out, at once
     Disable(OneOptions),
+    /// Give a user a second factor: an app that shows one-time passwords (TOTP)
+    Totp(TotpOptions),
+}
+
+/// Options of `user totp`.
+#[derive(Debug, Args)]
+pub struct TotpOptions {
+    #[command(flatten)]
+    config: ConfigOptions,
+    /// Whose
+    #[arg(value_name = "USER")]
+    user: UserId,
+    /// A first code that the app shows: from now on log-ins need one. Without it, what the app has to know is shown
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+    /// Take the second factor away
+    #[arg(long, conflicts_with = "code")]
+    remove: bool,
 }
 
 /// Options of `user list`.
@@ -103,9 +122,27 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<i64>,
     password: bool,
+    totp: bool,
     tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
+}
+
+/// What an app has to know.
+#[derive(Serialize)]
+struct NewTotp {
+    user: String,
+    secret: String,
+    uri: String,
+}
+
+/// A second factor that counts from now on.
+#[derive(Serialize)]
+struct Confirmed {
+    user: String,
+    done: &'static str,
+    #[serde(rename = "recovery-codes")]
+    codes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +182,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         }
         Command::Enable(options) => enable(global, options, true),
         Command::Disable(options) => enable(global, options, false),
+        Command::Totp(options) => totp(global, options),
     }
 }
 
@@ -172,6 +210,61 @@ fn enable(global: &Global, options: &OneOptions, enabled: bool) -> Result<Exit> 
     };
     record(&state, format!("user {command} {}", options.user))?;
     Ok(done(global, &options.user, what, words))
+}
+
+fn totp(global: &Global, options: &TotpOptions) -> Result<Exit> {
+    let config = options.config.load()?;
+    let state = relight_server::state::State::open(&config.server.state)?;
+    let user = &options.user;
+    if options.remove {
+        state.remove_second_factor(user)?;
+        record(&state, format!("user totp {user} --remove"))?;
+        let words = "logs in without a second factor from now on; where it was logged in, it is no more";
+        return Ok(done(global, user, "removed", words));
+    }
+    if let Some(code) = &options.code {
+        let codes = state.confirm_totp(user, code, jiff::Timestamp::now().as_second())?;
+        let wrong = || {
+            let why = "the code is wrong: look whether the clocks of this host and of the app are right, and wait for the next one";
+            relight_server::ServerError::Refused(why.into())
+        };
+        let codes = codes.ok_or_else(wrong)?;
+        record(&state, format!("user totp {user}"))?;
+        let result = Confirmed {
+            user: user.to_string(),
+            done: "confirmed",
+            codes: codes.to_vec(),
+        };
+        output::result(global, &result, |result, out| {
+            out.push_str(&format!(
+                "{user} logs in with a code of the app from now on; where it was logged in, it is no more.\nRecovery codes, each \
+                 good once in place of a code, shown only now:\n  {}\n",
+                result.codes.join("\n  ")
+            ));
+        });
+        return Ok(Exit::Done);
+    }
+    let secret = state.begin_totp(user)?;
+    let host = match &config.server.node {
+        Some(node) => node.clone(),
+        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    let uri = secret.uri(&host, user.as_str());
+    let qr = QrPicture::of(&uri)?;
+    let result = NewTotp {
+        user: user.to_string(),
+        secret: secret.text().to_string(),
+        uri: uri.to_string(),
+    };
+    output::result(global, &result, |result, out| {
+        out.push_str(&format!(
+            "{}\nLet the app read this picture, or type {} into it (time based, SHA-1, 6 digits, 30 seconds). It counts when a \
+             code has shown that the app has it:\n  relight user totp {user} --code CODE\n",
+            *qr.lines(),
+            result.secret
+        ));
+    });
+    Ok(Exit::Done)
 }
 
 fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
@@ -211,8 +304,11 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
-    let known = options.config.state()?.known()?;
+    let state = options.config.state()?;
+    let known = state.known()?;
+    let with_factor = state.users_with_second_factor()?;
     let row = |user: &relight_server::state::User| Row {
+        totp: with_factor.contains(&user.id),
         user: user.id.to_string(),
         enabled: user.enabled,
         expires: user.expires,
@@ -222,7 +318,7 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     };
     let rows: Vec<Row> = known.users.iter().map(row).collect();
     output::result(global, &rows, |rows, out| {
-        let heading = ["USER", "ENABLED", "EXPIRES", "PASSWORD", "TOKENS", "COMMENT"]
+        let heading = ["USER", "ENABLED", "EXPIRES", "PASSWORD", "TOTP", "TOKENS", "COMMENT"]
             .map(String::from)
             .to_vec();
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
@@ -232,12 +328,13 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
                 yes(row.enabled),
                 shown_end(row.expires),
                 yes(row.password),
+                yes(row.totp),
                 row.tokens.to_string(),
                 row.comment.clone().unwrap_or_default(),
             ]
         };
         let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-        output::table(&rows, &[4], out);
+        output::table(&rows, &[5], out);
     });
     Ok(Exit::Done)
 }

@@ -132,7 +132,7 @@ impl Parameters {
                 out.push_str(" …");
                 break;
             }
-            let secret = ["password", "secret", "ticket", "otp", "response", "key"]
+            let secret = ["password", "secret", "ticket", "challenge", "otp", "response", "key"]
                 .iter()
                 .any(|word| name.contains(word));
             let shown = match value {

@@ -24,7 +24,7 @@ export async function call(method, path, { query, body, signal } = {}) {
   let told = null;
   try { told = await answer.json(); } catch { /* said below */ }
   if (!answer.ok) {
-    if (answer.status === 401 && path !== "session") document.dispatchEvent(new Event("logged-out"));
+    if (answer.status === 401 && !path.startsWith("session")) document.dispatchEvent(new Event("logged-out"));
     throw new Fault(answer.status, told?.error?.message ?? `The server answered ${answer.status}.`);
   }
   if (told === null) throw new Fault(answer.status, "The server's answer cannot be read.");
@@ -39,8 +39,11 @@ export async function resume() {
   return session.user !== null;
 }
 
-export async function logIn(user, password) {
-  Object.assign(session, (await post("session", { user, password })).data);
+// Takes over what a log-in answered.
+export function enter(data) {
+  const { user, csrf, may } = data;
+  Object.assign(session, { user, csrf, may });
+  return data;
 }
 
 export async function logOut() {

@@ -1,12 +1,14 @@
 // Where what is shown: the address behind # says what.
 
 import { el, fault, show, tell } from "./dom.js";
-import { logIn, logOut, resume, session } from "./api.js";
+import { logOut, resume, session } from "./api.js";
 import { overview } from "./overview.js";
 import { workload } from "./workload.js";
 import { run, runs } from "./runs.js";
 import { drills, evidence, repositories } from "./lists.js";
 import { plan } from "./plan.js";
+import { signIn } from "./signin.js";
+import { account } from "./account.js";
 
 const pages = [
   ["", "Overview", overview],
@@ -16,12 +18,12 @@ const pages = [
   ["plan", "Plan", plan, "Sys.Audit"],
   ["evidence", "Evidence", evidence, "Sys.Audit"],
 ];
-const others = { workload, run };
+const others = { workload, run, account };
 let leave = new AbortController();
 
 function head(current) {
   document.getElementById("head").hidden = session.user === null;
-  document.getElementById("who").textContent = session.user ?? "";
+  document.getElementById("who").replaceChildren(session.user ? el("a", { href: "#/account", "aria-current": current === "account" ? "page" : null, title: "Your account" }, session.user) : "");
   const links = pages.filter(([, , , needs]) => !needs || session.may.includes(needs)).map(([name, title]) =>
     el("a", { href: `#/${name}`, "aria-current": name === current ? "page" : null }, title));
   document.getElementById("nav").replaceChildren(...links);
@@ -31,29 +33,7 @@ function logInForm() {
   leave.abort();
   head(null);
   document.title = "Log in – Relight";
-  const told = el("div", { "aria-live": "assertive" });
-  const user = el("input", { id: "user", name: "username", autocomplete: "username", required: true, autocapitalize: "none", spellcheck: "false" });
-  const password = el("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true });
-  const go = el("button", { class: "do" }, "Log in");
-  const submit = async (event) => {
-    event.preventDefault();
-    go.disabled = true;
-    told.replaceChildren();
-    try {
-      const name = user.value.trim();
-      await logIn(name.includes("@") ? name : `${name}@pbs`, password.value);
-      await navigate();
-    } catch (error) {
-      password.value = "";
-      const words = error.status === 401 ? "The name or the password is wrong." : error.message;
-      told.replaceChildren(el("div", { class: "fault", role: "alert" }, el("p", null, words)));
-      password.focus();
-    }
-    go.disabled = false;
-  };
-  show(el("form", { class: "login", on: { submit } }, el("h1", null, "Relight"), told,
-    el("label", { for: "user" }, "User, such as jane@pbs", user), el("label", { for: "password" }, "Password", password), go));
-  user.focus();
+  signIn(navigate);
 }
 
 async function navigate() {
