@@ -318,9 +318,11 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     };
     let rows: Vec<Row> = known.users.iter().map(row).collect();
     output::result(global, &rows, |rows, out| {
-        let heading = ["USER", "ENABLED", "EXPIRES", "PASSWORD", "TOTP", "TOKENS", "COMMENT"]
-            .map(String::from)
-            .to_vec();
+        let heading = [
+            "USER", "ENABLED", "EXPIRES", "PASSWORD", "TOTP", "TOKENS", "COMMENT",
+        ]
+        .map(String::from)
+        .to_vec();
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
         let cells = |row: &Row| {
             vec![

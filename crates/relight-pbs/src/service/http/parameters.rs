@@ -132,9 +132,17 @@ impl Parameters {
                 out.push_str(" …");
                 break;
             }
-            let secret = ["password", "secret", "ticket", "challenge", "otp", "response", "key"]
-                .iter()
-                .any(|word| name.contains(word));
+            let secret = [
+                "password",
+                "secret",
+                "ticket",
+                "challenge",
+                "otp",
+                "response",
+                "key",
+            ]
+            .iter()
+            .any(|word| name.contains(word));
             let shown = match value {
                 _ if secret => "(not shown)".to_string(),
                 Value::String(text) => text.clone(),
