@@ -21,7 +21,7 @@ use crate::lsn::Lsn;
 use crate::protocol::{Connection, Mode};
 
 /// How often somebody else's slot or archive is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the log until it is cancelled, or until there is somebody else's work to be taken over.
 pub(super) fn follow(
@@ -161,6 +161,7 @@ impl Quiet {
 fn look(connection: &mut Connection) -> Result<(Option<Look>, Option<String>)> {
     let set = connection.rows(
         "SELECT pg_is_in_recovery() AS standby, current_setting('archive_mode') AS mode, \
+         (SELECT count(*) FROM pg_replication_slots WHERE active AND slot_type = 'physical') AS receivers, \
          (SELECT last_failed_wal || ' since ' || last_failed_time::timestamptz(0) FROM pg_stat_archiver \
           WHERE last_failed_time > coalesce(last_archived_time, '-infinity')) AS failed, \
          (SELECT system_identifier FROM pg_control_system()) AS system, \
@@ -172,6 +173,8 @@ fn look(connection: &mut Connection) -> Result<(Option<Look>, Option<String>)> {
     let strange = || PostgresError::damaged("what the server says of its log", "it makes no sense");
     let row = set.first().ok_or_else(strange)?;
     let complaint = match (row.text("mode"), row.get("failed")) {
+        // Somebody receives it, under a slot of another name.
+        ("off", _) if row.text("receivers") != "0" => None,
         ("off", _) => Some("archive_mode is off: nobody brings the log into the repository".to_string()),
         (_, Some(failed)) => Some(format!(
             "archive_command fails ({failed}): the server keeps its log until its disk is full; its own log says why"

@@ -1,0 +1,135 @@
+//! A cluster that archives its log by itself is watched over: one where nothing happens loses nothing.
+
+mod lab;
+mod repo;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use lab::Server;
+use relight_model::plan::Settings as Words;
+use relight_postgres::base::{self, Options};
+use relight_postgres::kind::Clusters;
+use relight_postgres::wal::outlook;
+use relight_postgres::wal::store::{LogStore, NewFile};
+use relight_workloads::kind::{Kind, Subject, Work};
+use relight_workloads::log::Following;
+use repo::{Repo, workload};
+
+/// Closes the segment and stores what was archived.
+fn push(repo: &Repo, server: &Server, archive: &Path) {
+    let last = server.sql("SELECT pg_walfile_name(pg_switch_wal())");
+    let began = Instant::now();
+    while !archive.join(&last).exists() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let store = LogStore::new(repo.repository.clone(), workload(), Arc::default());
+    let there: BTreeSet<_> = store.catalog().unwrap().files.keys().copied().collect();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(archive).unwrap() {
+        let path = entry.unwrap().path();
+        if let Ok(name) = path.file_name().unwrap().to_str().unwrap().parse()
+            && !there.contains(&name)
+        {
+            files.push(NewFile {
+                name,
+                bytes: fs::read(&path).unwrap(),
+                system: None,
+            });
+        }
+    }
+    store.push(files).unwrap();
+}
+
+/// Follows for as long as `during` takes.
+fn followed(repo: &Repo, subject: &Subject, during: impl FnOnce(&Following)) {
+    let folder = tempfile::tempdir().unwrap();
+    let following = Following::new(folder.path().to_path_buf());
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let log = Clusters.log().unwrap();
+            log.follow(subject, &repo.repository, &following).unwrap();
+        });
+        during(&following);
+        following.cancelled.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+    });
+}
+
+fn reaches(repo: &Repo) -> Timestamp {
+    let windows = outlook::windows(&repo.repository, &workload()).unwrap();
+    windows.unwrap().reaches.unwrap()
+}
+
+/// Waits until everything until now is known to be there.
+fn wait_quiet(repo: &Repo) {
+    let now = Timestamp::now();
+    let began = Instant::now();
+    while reaches(repo) < now {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", reaches(repo));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
+    let repo = Repo::new();
+    let archive = lab::folder();
+    let copy = lab::archive_command(archive.path());
+    let server = Server::start(
+        17,
+        &format!("archive_mode = on\narchive_command = '{copy}'\nautovacuum = off"),
+    );
+    server.sql("CREATE TABLE t (id int)");
+    repo.save(|session| {
+        let (settings, how) = (server.settings(), Options::default());
+        base::back_up(&settings, session, &workload(), &how, &Work::quiet())
+    });
+    let source = format!("url = '{}'\nlog = 'archive'", server.url());
+    let subject = Subject {
+        workload: workload(),
+        source: Words::new(toml::from_str::<toml::Table>(&source).unwrap()),
+        probe: Words::default(),
+    };
+    followed(&repo, &subject, |following| {
+        server.sql("INSERT INTO t VALUES (1)");
+        push(&repo, &server, archive.path());
+        // What a checkpoint writes is in no segment that is archived, and nobody misses it.
+        server.sql("CHECKPOINT");
+        wait_quiet(&repo);
+        assert!(following.seen().alarms.is_empty(), "{:?}", following.seen());
+    });
+    // Also by another program, later.
+    followed(&repo, &subject, |_| wait_quiet(&repo));
+    followed(&repo, &subject, |following| {
+        // What was committed is missed until it is there.
+        wait_quiet(&repo);
+        server.sql("INSERT INTO t VALUES (2)");
+        let committed = Timestamp::now();
+        std::thread::sleep(Duration::from_secs(7));
+        assert!(reaches(&repo) < committed + SignedDuration::from_millis(1));
+        push(&repo, &server, archive.path());
+        wait_quiet(&repo);
+        // Archiving that fails is told.
+        server.sql("ALTER SYSTEM SET archive_command = 'false'");
+        server.reload();
+        server.sql("INSERT INTO t VALUES (3); SELECT pg_switch_wal()");
+        let began = Instant::now();
+        while following.seen().alarms.is_empty() {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{:?}",
+                following.seen()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let words = following.seen().alarms["archiving"].clone();
+        assert!(words.contains("archive_command fails"), "{words}");
+    });
+}
