@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use relight_fuzz::known::Everything;
-use relight_pbs::access::{AclPath, AuthId, Role, Rule, UserId, granted};
+use relight_pbs::access::{AclPath, AuthId, Grantee, Role, Rule, UserId, granted};
 use relight_pbs::service::http::Parameters;
 use relight_server::gate::Tickets;
 
@@ -22,20 +22,21 @@ fn comes_back<T: std::str::FromStr + std::fmt::Display + PartialEq + std::fmt::D
 fuzz_target!(|text: &str| {
     comes_back::<UserId>(text);
     comes_back::<AuthId>(text);
+    comes_back::<Grantee>(text);
     comes_back::<AclPath>(text);
     comes_back::<Role>(text);
     if let (Ok(path), Ok(who)) = (text.parse::<AclPath>(), "a@pbs".parse::<AuthId>()) {
         let rule = Rule {
             path,
-            who: who.clone(),
-            role: Role::Audit,
+            who: who.into(),
+            role: Role::Audit.into(),
             propagate: true,
         };
         assert_eq!(
-            granted([&rule], &who, rule.path.as_str()),
+            granted([&rule], |_| true, rule.path.as_str()).privileges,
             Role::Audit.privileges()
         );
-        let _ = granted([&rule], &who, text);
+        let _ = granted([&rule], |_| true, text);
     }
     if let Ok(ticket) = TICKETS.verify(text, NOW) {
         assert!(!TICKETS.is_of(&ticket, 1), "a ticket was forged: {text}");

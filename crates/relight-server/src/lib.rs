@@ -24,6 +24,7 @@ mod page;
 pub mod report;
 mod repositories;
 mod rest;
+pub mod roles;
 mod run;
 pub mod runs;
 mod server;

@@ -124,8 +124,10 @@ impl Server {
             host: host.clone(),
             sandbox: config.server.state.join("sandbox"),
             logs: config.server.state.join("logs"),
+            approvals: config.approvals.clone(),
         });
         let board = Board::open(&config)?;
+        gate.follow(&board);
         let desk = Desk {
             gate: gate.clone(),
             board: board.clone(),

@@ -125,6 +125,17 @@ pub fn new_password(file: Option<&Path>) -> Result<Zeroizing<String>> {
     Ok(first)
 }
 
+/// The password of a user of the server: the first line of a file, or typed.
+pub fn password_of(user: &relight_pbs::access::UserId, file: Option<&Path>) -> Result<Zeroizing<String>> {
+    match file {
+        Some(path) => first_line(path),
+        None => typed(
+            &format!("Password of {user}: "),
+            "there is no terminal to ask for a password: name a file with --user-password-file",
+        ),
+    }
+}
+
 fn first_line(path: &Path) -> Result<Zeroizing<String>> {
     let read = std::fs::read_to_string(path);
     let text = Zeroizing::new(read.map_err(Failure::io(format!("read {}", path.display())))?);

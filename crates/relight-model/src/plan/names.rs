@@ -140,10 +140,12 @@ names!(
     Verb, "among verbs", {
         /// See state and results.
         View = "view",
-        /// Start and cancel backups.
+        /// Start and cancel backups, copies and verifications.
         Backup = "backup",
         /// Read data back.
         Restore = "restore",
+        /// Restore over what is in production.
+        RestoreOver = "restore-over",
         /// Start drills.
         Drill = "drill",
         /// Change the plan.
@@ -152,6 +154,10 @@ names!(
         Forget = "forget",
         /// Read and export evidence.
         Evidence = "evidence",
+        /// See and change keys.
+        Keys = "keys",
+        /// Decide on what others may not do alone.
+        Approve = "approve",
         /// Everything, users and keys too.
         Admin = "admin",
     }

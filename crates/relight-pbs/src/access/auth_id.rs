@@ -26,6 +26,13 @@ impl AuthIdError {
         }
     }
 
+    pub(super) fn group(text: &str) -> Self {
+        Self {
+            text: text.chars().take(180).collect(),
+            what: "group: write @name@realm",
+        }
+    }
+
     fn auth(text: &str) -> Self {
         Self {
             text: text.chars().take(150).collect(),

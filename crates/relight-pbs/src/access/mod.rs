@@ -3,17 +3,21 @@
 
 mod approval;
 mod auth_id;
+mod grantee;
 mod privileges;
 mod role;
 mod rules;
 
 use std::net::SocketAddr;
 
+use crate::formats::ids::Group;
+
 pub use approval::{APPROVAL, Action, Guarded, Pass, Unapproved};
 pub use auth_id::{AuthId, AuthIdError, UserId};
+pub use grantee::{Grantee, GroupId};
 pub use privileges::Privileges;
-pub use role::Role;
-pub use rules::{AclPath, AclPathError, Rule, granted};
+pub use role::{HeldRole, Role};
+pub use rules::{AclPath, AclPathError, Granted, Rule, granted, group_path, place_of};
 
 /// What a request brings along to say who sends it, as its head has it.
 #[derive(Clone, Copy, Default)]
@@ -96,6 +100,19 @@ pub trait Access: Send + Sync + 'static {
     /// Takes leave back that was not made use of, because nothing was done.
     fn unused(&self, pass: Pass) {
         let _ = pass;
+    }
+
+    /// What somebody may do in a group of the namespace whose rules are at `path`: what it may do in all of them, and what it was
+    /// granted in this one.
+    fn privileges_in_group(&self, who: &AuthId, path: &str, group: &Group) -> Privileges {
+        let _ = group;
+        self.privileges(who, path)
+    }
+
+    /// Whether somebody was granted some of the privileges in single groups of the namespace whose rules are at `path`.
+    fn has_in_groups(&self, who: &AuthId, path: &str, some: Privileges) -> bool {
+        let _ = (who, path, some);
+        false
     }
 
     /// Keeps the record of a request.

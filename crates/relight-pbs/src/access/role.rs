@@ -1,7 +1,9 @@
-//! Roles: named sets of privileges, by the names of the original.
+//! Roles: named sets of privileges. Those of the original by its names, and Relight's, which keep apart who makes backups, who
+//! reads them and who proves it.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,19 @@ roles! {
     RemoteDatastoreAdmin "Copies to other servers, and manages what is there." all_of(&[
         P::REMOTE_AUDIT, P::REMOTE_DATASTORE_BACKUP, P::REMOTE_DATASTORE_MODIFY, P::REMOTE_DATASTORE_PRUNE,
     ]),
+    Viewer "Sees workloads, recovery points, runs and drills, changes nothing and reads no data." P::DATASTORE_AUDIT,
+    Operator "Has backups, copies, verifications and drills done; reads no data, removes nothing." all_of(&[
+        P::DATASTORE_AUDIT, P::DATASTORE_VERIFY, P::RUNS_ASK,
+    ]),
+    RestoreOperator "Restores and reads data; makes no backups, removes nothing." all_of(&[
+        P::DATASTORE_AUDIT, P::DATASTORE_READ, P::RESTORE_PLACE, P::RESTORE_PRODUCTION,
+    ]),
+    KeyOfficer "Keeps the keys of repositories; reads no data." all_of(&[P::DATASTORE_AUDIT, P::KEYS_MANAGE]),
+    Auditor "Reads evidence, reports and the plan, and sees everything; reads no data, changes nothing." all_of(&[
+        P::SYS_AUDIT, P::DATASTORE_AUDIT, P::REMOTE_AUDIT, P::EVIDENCE_READ,
+    ]),
+    Approver "Decides on what others may not do alone." all_of(&[P::DATASTORE_AUDIT, P::APPROVAL_DECIDE]),
+    Administrator "May do everything; what needs a second person needs one still." P::ALL,
 }
 
 impl FromStr for Role {
@@ -99,5 +114,55 @@ impl FromStr for Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// A role as somebody has it: one of [`Role`], or one that this server made for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRole {
+    name: Arc<str>,
+    privileges: Privileges,
+}
+
+impl HeldRole {
+    /// One of the server's own.
+    pub fn own(name: &str, privileges: Privileges) -> Self {
+        Self {
+            name: name.into(),
+            privileges,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its privileges.
+    pub fn privileges(&self) -> Privileges {
+        self.privileges
+    }
+
+    /// Whether it takes everything away.
+    pub fn is_no_access(&self) -> bool {
+        *self.name == *Role::NoAccess.name()
+    }
+}
+
+impl From<Role> for HeldRole {
+    fn from(role: Role) -> Self {
+        Self::own(role.name(), role.privileges())
+    }
+}
+
+impl Serialize for HeldRole {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
+
+impl fmt::Display for HeldRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthId, Privileges, Role};
+use super::{Grantee, HeldRole, Privileges};
+use crate::formats::ids::Group;
 
 /// Longest path in bytes: a datastore and seven namespaces, and room.
 const MAX_PATH: usize = 512;
@@ -69,59 +70,104 @@ impl fmt::Display for AclPath {
 }
 
 /// Somebody has a role at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Where.
     pub path: AclPath,
     /// Who.
-    pub who: AuthId,
+    pub who: Grantee,
     /// What.
-    pub role: Role,
+    pub role: HeldRole,
     /// Whether it holds for everything under the path, too.
     pub propagate: bool,
 }
 
-/// What somebody may do at a path by the rules that name exactly this user or this token (for a token, the rules of its user
-/// are asked for by themselves: both must allow).
+/// Where what is granted in a single group of a namespace is. Rules are never there: a part with `:` is no part of their paths.
+pub fn group_path(place: &str, group: &Group) -> String {
+    format!("{place}/{}:{}", group.backup_type, group.backup_id)
+}
+
+/// A path without the part that names a group.
+pub fn place_of(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some((place, last)) if last.contains(':') => place,
+        _ => path,
+    }
+}
+
+/// What follows from rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Granted {
+    /// What may be done.
+    pub privileges: Privileges,
+    /// Nothing may be done, whatever is granted otherwise.
+    pub denied: bool,
+}
+
+/// What somebody may do at a path by the rules about those that `is` tells: a user and its groups, or a token. (For a token, the
+/// rules of its user are asked for by themselves: both must allow.)
 ///
 /// Rules of a deeper path replace those above it: `NoAccess` on a namespace takes away what `/` gave. Several roles at
 /// one path add up, but `NoAccess` among them wins.
-pub fn granted<'a>(rules: impl IntoIterator<Item = &'a Rule>, who: &AuthId, path: &str) -> Privileges {
+pub fn granted<'a>(
+    rules: impl IntoIterator<Item = &'a Rule>,
+    is: impl Fn(&Grantee) -> bool,
+    path: &str,
+) -> Granted {
     let parts = |path: &'a str| path.split('/').filter(|part| !part.is_empty());
     let wanted: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let mut best: Option<(usize, Vec<Role>)> = None;
-    for rule in rules.into_iter().filter(|rule| rule.who == *who) {
+    let (mut best, mut found) = (None, Granted::default());
+    for rule in rules.into_iter().filter(|rule| is(&rule.who)) {
         let depth = parts(rule.path.as_str()).count();
         let holds = depth <= wanted.len() && parts(rule.path.as_str()).eq(wanted[..depth].iter().copied());
-        if !holds || (depth < wanted.len() && !rule.propagate) {
+        if !holds || (depth < wanted.len() && !rule.propagate) || best.is_some_and(|best| best > depth) {
             continue;
         }
-        match &mut best {
-            Some((known, _)) if *known > depth => {}
-            Some((known, roles)) if *known == depth => roles.push(rule.role),
-            _ => best = Some((depth, vec![rule.role])),
+        if best != Some(depth) {
+            found = Granted::default();
         }
+        best = Some(depth);
+        found.privileges |= rule.role.privileges();
+        found.denied |= rule.role.is_no_access();
     }
-    let roles = best.map(|(_, roles)| roles).unwrap_or_default();
-    if roles.contains(&Role::NoAccess) {
-        return Privileges::NONE;
+    if found.denied {
+        found.privileges = Privileges::NONE;
     }
-    roles
-        .iter()
-        .fold(Privileges::NONE, |sum, role| sum | role.privileges())
+    found
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{AuthId, Role};
     use super::*;
 
     fn rule(path: &str, who: &str, role: Role, propagate: bool) -> Rule {
         Rule {
             path: path.parse().unwrap(),
             who: who.parse().unwrap(),
-            role,
+            role: role.into(),
             propagate,
         }
+    }
+
+    fn of(rules: &[Rule], who: &str, path: &str) -> Privileges {
+        let who = Grantee::Auth(who.parse::<AuthId>().unwrap());
+        granted(rules, |one| *one == who, path).privileges
+    }
+
+    #[test]
+    fn a_group_and_a_user_at_one_path_add_up_and_no_access_of_either_wins() {
+        let mut rules = vec![
+            rule("/datastore", "@ops@lab", Role::DatastoreAudit, true),
+            rule("/datastore", "a@pbs", Role::DatastoreBackup, true),
+        ];
+        let (group, user): (Grantee, Grantee) = ("@ops@lab".parse().unwrap(), "a@pbs".parse().unwrap());
+        let of = |rules: &[Rule]| granted(rules, |one| *one == group || *one == user, "/datastore/main");
+        let both = Privileges::DATASTORE_AUDIT | Privileges::DATASTORE_BACKUP;
+        assert_eq!(of(&rules).privileges, both);
+        rules.push(rule("/datastore", "@ops@lab", Role::NoAccess, true));
+        let none = of(&rules);
+        assert!(none.denied && none.privileges.is_empty());
     }
 
     #[test]
@@ -138,7 +184,7 @@ mod tests {
             ),
             rule("/datastore/main", "b@pbs", Role::Admin, true),
         ];
-        let at = |path: &str| granted(&rules, &"a@pbs".parse().unwrap(), path);
+        let at = |path: &str| of(&rules, "a@pbs", path);
         assert_eq!(at("/"), Privileges::ALL);
         assert_eq!(at("/datastore/other"), Privileges::ALL);
         assert_eq!(at("/datastore/main"), Role::DatastoreReader.privileges());
@@ -150,11 +196,8 @@ mod tests {
         );
         assert_eq!(at("/datastore/main/secret/x"), Privileges::NONE);
         assert_eq!(at("/datastore/main/secret/open"), Privileges::DATASTORE_BACKUP);
-        assert_eq!(granted(&rules, &"c@pbs".parse().unwrap(), "/"), Privileges::NONE);
-        assert_eq!(
-            granted(&rules, &"b@pbs!t".parse().unwrap(), "/datastore/main"),
-            Privileges::NONE
-        );
+        assert_eq!(of(&rules, "c@pbs", "/"), Privileges::NONE);
+        assert_eq!(of(&rules, "b@pbs!t", "/datastore/main"), Privileges::NONE);
     }
 
     #[test]
@@ -164,7 +207,7 @@ mod tests {
             rule("/datastore/main", "a@pbs", Role::DatastoreAudit, true),
             rule("/datastore/main/lab", "a@pbs", Role::DatastoreReader, false),
         ];
-        let at = |path: &str| granted(&rules, &"a@pbs".parse().unwrap(), path);
+        let at = |path: &str| of(&rules, "a@pbs", path);
         assert_eq!(
             at("/datastore/main"),
             Privileges::DATASTORE_BACKUP | Privileges::DATASTORE_AUDIT

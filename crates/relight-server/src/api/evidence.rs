@@ -13,7 +13,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
     let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     let list = Operation::get(
         "/api/v1/evidence",
-        "Records of the evidence, newest first; needs Sys.Audit at /system",
+        "Records of the evidence, newest first; needs Evidence.Read at /system",
         schema::list(schema::evidence()),
     )
     .paged("before", "only records with a sequence below this one")
@@ -33,7 +33,7 @@ struct Wanted {
 
 fn records(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
     let planned = desk.board.planned();
-    Sight::new(call, &planned.plan).require_system()?;
+    Sight::new(call, &planned.plan).require_evidence()?;
     let limit = limit(wanted.limit)?;
     let filter = EvidenceFilter {
         kind: wanted.kind,

@@ -1,10 +1,12 @@
 //! `/api/v1`: what the page shows and does, as JSON, for programs too. Its description (OpenAPI) is made from the same table
 //! as its routes.
 
+mod approvals;
 mod drills;
 mod evidence;
 mod operation;
 mod overview;
+mod people;
 mod plan;
 mod repositories;
 mod runs;
@@ -75,6 +77,8 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     evidence::operations(&mut table);
     repositories::operations(&mut table);
     plan::operations(&mut table);
+    approvals::operations(&mut table);
+    people::operations(&mut table);
     table.describe();
 }
 

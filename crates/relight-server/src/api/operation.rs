@@ -147,6 +147,11 @@ impl Operation {
         let mut errors = vec![
             ("400", "what was asked for makes no sense, or cannot be done"),
             ("429", "too much of it: wait"),
+            (
+                "409",
+                "it needs the approval of a second person (the header Relight-Approval has the number of the request: call again once \
+                 that is approved), or something was changed meanwhile",
+            ),
         ];
         errors.push(("401", "nobody known sends it: log in, or send a token"));
         errors.push(("403", "a privilege is missing"));

@@ -56,6 +56,10 @@ pub(super) fn run_with_events() -> Value {
     named("RunWithEvents")
 }
 
+pub(super) fn approval() -> Value {
+    named("Approval")
+}
+
 pub(super) fn evidence() -> Value {
     named("Evidence")
 }
@@ -139,6 +143,26 @@ pub(super) fn components() -> Value {
     with_events.push(("more-events", maybe(count())));
     json!({
         "Error": object(vec![("error", object(vec![("status", count()), ("message", text())]))]),
+        "Approval": object(vec![
+            ("number", count()),
+            ("action", text()),
+            ("path", text()),
+            ("subject", text()),
+            ("digest", text()),
+            ("reason", text()),
+            ("who", text()),
+            ("asked", time()),
+            ("expires", time()),
+            ("standing", one_of(&["waiting", "approved", "denied", "used", "expired"])),
+            ("decision", maybe(object(vec![
+                ("approved", truth()),
+                ("by", text()),
+                ("at", time()),
+                ("remark", text()),
+            ]))),
+            ("used", maybe(time())),
+            ("may-decide", truth()),
+        ]),
         "Run": object(run_fields()),
         "RunWithEvents": object(with_events),
         "Evidence": object(vec![

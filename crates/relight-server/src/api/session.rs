@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use relight_pbs::access::{AuthId, Privileges};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, NoParameters};
 use serde::Deserialize;
@@ -121,10 +122,16 @@ pub(super) fn operations(table: &mut Table<'_>) {
         Operation::of(
             Method::DELETE,
             PATH,
-            "Log out: the browser forgets the ticket, which ends by itself after two hours",
+            "Log out: the session ends at once, with what was renewed from it, and the browser forgets the ticket",
             json!({"type": "null"}),
         ),
-        |_: &Desk, _: &Call, _: NoParameters| Ok(with_cookie(Answer::null(), FORGOTTEN)),
+        |desk: &Desk, call: &Call, _: NoParameters| {
+            if let Some(session) = crate::gate::session_of_call(call) {
+                // One that was opened before sessions were kept has only its time.
+                let _ = desk.gate.state().end_session(&session, Timestamp::now());
+            }
+            Ok(with_cookie(Answer::null(), FORGOTTEN))
+        },
     );
 }
 

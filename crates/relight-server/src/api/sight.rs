@@ -9,10 +9,10 @@ use relight_model::schedule::{JobId, RunKind};
 use relight_pbs::access::Privileges;
 use relight_pbs::service::http::{ApiError, ApiResult, Call};
 
+use crate::roles::workload_path;
 use crate::state::Run;
 
-/// Path of rules about the server's own affairs.
-pub(super) const SYSTEM: &str = "/system";
+pub(super) use crate::roles::SYSTEM;
 
 /// What one caller may see and do. What was asked once is remembered for the call.
 pub(super) struct Sight<'a> {
@@ -46,12 +46,7 @@ impl<'a> Sight<'a> {
 
     /// Its privileges in the place of a workload's snapshots in a repository.
     fn place(&self, repository: &str, workload: &Workload) -> ApiResult<Privileges> {
-        let namespace = workload.namespace();
-        let path = match namespace {
-            "" => format!("/datastore/{repository}"),
-            _ => format!("/datastore/{repository}/{namespace}"),
-        };
-        self.at(path)
+        self.at(workload_path(repository, workload))
     }
 
     /// The repository of a workload of the plan.
@@ -115,6 +110,14 @@ impl<'a> Sight<'a> {
             (None, _, Some(repository)) => self.at(format!("/datastore/{repository}"))?,
             _ => self.at(SYSTEM.into())?,
         };
+        // Who may have it done as the plan says needs no leave to do it by its own hands.
+        let asks = matches!(
+            job.kind(),
+            RunKind::Backup | RunKind::Copy | RunKind::Verify | RunKind::Drill
+        );
+        if asks && has.contains(Privileges::RUNS_ASK) {
+            return Ok(());
+        }
         let mut may = has.contains(needed);
         if let (RunKind::Copy, Some(workload), Some(target)) = (job.kind(), job.workload(), job.repository())
         {
@@ -123,6 +126,18 @@ impl<'a> Sight<'a> {
                 .contains(Privileges::DATASTORE_BACKUP);
         }
         if may { Ok(()) } else { Err(ApiError::forbidden()) }
+    }
+
+    /// Goes on only if it may read the evidence.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_evidence(&self) -> ApiResult<()> {
+        if self.at(SYSTEM.into())?.contains(Privileges::EVIDENCE_READ) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden())
+        }
     }
 
     /// Goes on only if it may see the server's own affairs.

@@ -3,17 +3,24 @@
 //! What is asked for is the exact thing, by its digest: the caller does the same again once it is approved, and anything else
 //! needs a request of its own. A request ends after a time, and so does an approval.
 
+mod held;
+mod lowered;
 mod request;
+
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use relight_pbs::access::{Access, Action, AuthId, Guarded, Pass, Privileges, Unapproved, UserId};
 
+pub(crate) use held::{Held, held, is_of_host};
+pub use lowered::{lowered, other_roles};
 pub use request::{Decision, Digest, Glass, Request, Standing};
 
-use crate::config::ApprovalsConfig;
+use crate::config::{ApprovalsConfig, Config};
 use crate::error::{Result, ServerError};
 use crate::gate::Gate;
-use crate::state::NewApproval;
+use crate::runs::Board;
+use crate::state::{NewApproval, PasswordHash, State};
 
 /// Requests of one user and its tokens that may wait at a time.
 const WAITING: usize = 50;
@@ -41,6 +48,43 @@ fn later(now: Timestamp, config: &ApprovalsConfig) -> Timestamp {
 }
 
 impl Gate {
+    /// For commands on the server's host, whether the server runs or not: with its state, its rules and its plan.
+    ///
+    /// # Errors
+    /// State or plan cannot be read.
+    pub fn on_host(config: &Config) -> Result<Self> {
+        let gate = Self::new(Arc::new(State::open(&config.server.state)?))?;
+        gate.follow(&Board::open(config)?);
+        Ok(gate.with_approvals(config.approvals.clone()))
+    }
+
+    /// Goes on only if this is the user's password, for commands on the host, where nobody guesses over a network.
+    ///
+    /// # Errors
+    /// It is not, or the user may not log in.
+    pub fn confirm_on_host(&self, user: &UserId, password: &str) -> Result<()> {
+        let known = self.state().known()?;
+        let found = known
+            .user(user)
+            .filter(|user| user.is_active(Timestamp::now().as_second()));
+        let factor = self
+            .factor(user)
+            .map_err(|_| ServerError::System("second factors cannot be looked up".into()))?;
+        if factor.is_some() {
+            return Err(ServerError::Refused(format!(
+                "{user} logs in with a second factor: decide on the page"
+            )));
+        }
+        let hash = found.and_then(|user| user.password.as_ref());
+        if PasswordHash::verify(hash, password.as_bytes())? {
+            Ok(())
+        } else {
+            Err(ServerError::Refused(format!(
+                "{user} and this password do not fit together, or the user is disabled"
+            )))
+        }
+    }
+
     /// Whether a kind of thing needs a second person here.
     pub fn is_guarded(&self, action: Action) -> bool {
         self.approvals.required.contains(&action)
@@ -66,6 +110,26 @@ impl Gate {
             && self
                 .privileges(&user.clone().into(), &request.path)
                 .contains(Privileges::APPROVAL_DECIDE)
+    }
+
+    /// Why somebody may not decide on a request, if so.
+    pub fn may_not_decide(&self, who: &AuthId, request: &Request, now: Timestamp) -> Option<String> {
+        let number = request.number;
+        if who.token().is_some() {
+            return Some("a token cannot approve or deny: log in as a user".into());
+        }
+        if who.user() == request.who.user() {
+            return Some(format!(
+                "request {number} is your own: somebody else has to decide on it"
+            ));
+        }
+        if !self.may_decide(who.user(), request, now) {
+            let path = &request.path;
+            return Some(format!(
+                "to decide on request {number} takes Approval.Decide at {path}"
+            ));
+        }
+        None
     }
 
     /// Whether somebody may see a request.
@@ -100,19 +164,8 @@ impl Gate {
         let Some(found) = found else {
             return refused(format!("there is no request {number}"));
         };
-        if who.token().is_some() {
-            return refused("a token cannot approve or deny: log in as a user".into());
-        }
-        if who.user() == found.who.user() {
-            return refused(format!(
-                "request {number} is your own: somebody else has to decide on it"
-            ));
-        }
-        if !self.may_decide(who.user(), &found, now) {
-            return refused(format!(
-                "to decide on request {number} takes Approval.Decide at {}",
-                found.path
-            ));
+        if let Some(why) = self.may_not_decide(who, &found, now) {
+            return refused(why);
         }
         let decision = Decision {
             approved: approve,

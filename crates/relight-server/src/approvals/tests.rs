@@ -48,8 +48,8 @@ impl Lab {
                 let path = "/".parse().unwrap();
                 let rule = Rule {
                     path,
-                    who,
-                    role,
+                    who: who.into(),
+                    role: role.into(),
                     propagate: true,
                 };
                 state.set_rule(&rule).unwrap();

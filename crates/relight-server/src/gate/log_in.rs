@@ -62,7 +62,7 @@ impl Gate {
         let user = self.check_password(name, password, peer).await?;
         let factor = self.factor(&user.id)?;
         if factor.is_none() && !self.must_have_factor(&user) {
-            return Ok(LogIn::Done(self.logged_in(&user, None)));
+            return Ok(LogIn::Done(self.logged_in(&user, None, None, peer)));
         }
         // As the original writes it, so that its clients know what to ask for.
         let codes: Vec<u32> = (0..factor.map_or(0, |factor| factor.codes)).collect();
@@ -123,13 +123,15 @@ impl Gate {
             let ticket = self.tickets.verify(ticket, now);
             ticket.is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
         };
+        let ended = known.ended.contains(&super::sessions::id_of(ticket));
         let found = find(&known, name)
+            .filter(|_| !ended)
             .filter(is_of)
             .filter(|user| user.is_active(now));
         match found {
             // Whoever has to have a second factor since then logs in again.
             Some(user) if !self.must_have_factor(user) || self.factor(&user.id)?.is_some() => {
-                Ok(self.logged_in(user, None))
+                Ok(self.logged_in(user, None, Some(ticket), peer))
             }
             _ => {
                 self.throttle.failed(peer, name, now);
@@ -176,7 +178,7 @@ impl Gate {
             }
         };
         match outcome {
-            Tried::Good { .. } => Ok(self.logged_in(&user, None)),
+            Tried::Good { .. } => Ok(self.logged_in(&user, None, None, peer)),
             Tried::Wait(seconds) => Err(Refusal::TooMany(seconds)),
             Tried::Wrong => {
                 self.throttle.failed(peer, name, at);
@@ -248,7 +250,7 @@ impl Gate {
     pub fn again(&self, user: &UserId, codes: Option<RecoveryCodes>) -> Result<LoggedIn, Refusal> {
         let known = self.known().ok_or(Refusal::Wrong)?;
         let user = known.user(user).ok_or(Refusal::Wrong)?;
-        Ok(self.logged_in(user, codes))
+        Ok(self.logged_in(user, codes, None, None))
     }
 
     fn challenged(&self, name: &str, challenge: &str) -> Option<User> {
@@ -260,10 +262,19 @@ impl Gate {
         Some(user.clone())
     }
 
-    fn logged_in(&self, user: &User, codes: Option<RecoveryCodes>) -> LoggedIn {
+    /// `renewed`: the ticket in place of which this one is given.
+    fn logged_in(
+        &self,
+        user: &User,
+        codes: Option<RecoveryCodes>,
+        renewed: Option<&str>,
+        peer: Option<SocketAddr>,
+    ) -> LoggedIn {
+        let issued = self.tickets.issue(&user.id, user.epoch, now());
+        self.opened(&user.id, &issued.ticket, renewed, peer);
         LoggedIn {
             user: user.id.clone(),
-            issued: self.tickets.issue(&user.id, user.epoch, now()),
+            issued,
             codes,
         }
     }
@@ -273,7 +284,7 @@ impl Gate {
         user.password.is_some() && self.sign_in.second_factor_required
     }
 
-    fn factor(&self, user: &UserId) -> Result<Option<SecondFactor>, Refusal> {
+    pub(crate) fn factor(&self, user: &UserId) -> Result<Option<SecondFactor>, Refusal> {
         // Nobody is let in on a state that cannot be read.
         self.state.second_factor(user).map_err(unreadable)
     }

@@ -2,25 +2,30 @@
 
 mod log_in;
 mod records;
+mod sessions;
 mod throttle;
 mod tickets;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use relight_pbs::access::{
-    Access, AuditEvent, AuthId, Credentials, Guarded, Pass, Privileges, Unapproved, Unauthenticated, UserId,
-    granted,
+    Access, AuditEvent, AuthId, Credentials, Grantee, Guarded, Pass, Privileges, Unapproved, Unauthenticated,
+    UserId, granted, group_path, place_of,
 };
+use relight_pbs::formats::ids::Group;
 use tokio::sync::Semaphore;
 
 pub use log_in::{Challenge, LogIn, LoggedIn};
 pub(crate) use records::Records;
+pub(crate) use sessions::session_of_call;
 use throttle::Throttle;
 pub use tickets::{CSRF_TICKET, Issued, TicketError, Tickets};
 
 use crate::config::ApprovalsConfig;
 use crate::error::Result;
+use crate::roles::PlanGrants;
+use crate::runs::{Board, Planned};
 use crate::signin::SignIn;
 use crate::state::{Known, State};
 
@@ -48,6 +53,10 @@ pub struct Gate {
     /// What needs a second person.
     pub(crate) approvals: ApprovalsConfig,
     sign_in: SignIn,
+    /// Where the plan is that holds now.
+    board: OnceLock<Board>,
+    /// What it grants, as it was looked at last.
+    grants: Mutex<Option<(Arc<Planned>, Arc<PlanGrants>)>>,
 }
 
 impl Gate {
@@ -66,6 +75,8 @@ impl Gate {
             records,
             approvals: ApprovalsConfig::default(),
             sign_in: SignIn::default(),
+            board: OnceLock::new(),
+            grants: Mutex::new(None),
         })
     }
 
@@ -81,6 +92,39 @@ impl Gate {
     pub fn with_approvals(mut self, approvals: ApprovalsConfig) -> Self {
         self.approvals = approvals;
         self
+    }
+
+    /// From now on the roles of the plan hold, too.
+    pub(crate) fn follow(&self, board: &Board) {
+        let _ = self.board.set(board.clone());
+    }
+
+    /// What the plan grants now.
+    pub(crate) fn grants(&self) -> Arc<PlanGrants> {
+        let Some(board) = self.board.get() else {
+            return Arc::default();
+        };
+        let planned = board.planned();
+        let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*grants {
+            Some((of, known)) if Arc::ptr_eq(of, &planned) => known.clone(),
+            _ => {
+                let made = Arc::new(PlanGrants::of(&planned.plan));
+                *grants = Some((planned, made.clone()));
+                made
+            }
+        }
+    }
+
+    /// What somebody may do at a path: a token never more than its user.
+    pub(crate) fn privileges_by(&self, known: &Known, who: &AuthId, path: &str) -> Privileges {
+        let grants = self.grants();
+        let of_user = own_privileges(known, &grants, &who.user().clone().into(), path);
+        match who.token() {
+            None => of_user,
+            Some(_) if of_user.is_empty() => Privileges::NONE,
+            Some(_) => of_user & own_privileges(known, &grants, who, path),
+        }
     }
 
     /// The state.
@@ -155,6 +199,9 @@ impl Gate {
         if !user.is_active(now) {
             return Err(wrong("the user is disabled or expired".into()));
         }
+        if known.ended.contains(&sessions::id_of(&ticket)) {
+            return Err(wrong("its session was ended".into()));
+        }
         if credentials.changing {
             let csrf = credentials.csrf.ok_or_else(|| wrong("no CSRF token".into()))?;
             self.tickets
@@ -194,7 +241,7 @@ impl Access for Gate {
 
     fn privileges(&self, who: &AuthId, path: &str) -> Privileges {
         self.known()
-            .map_or(Privileges::NONE, |known| privileges(&known, who, path))
+            .map_or(Privileges::NONE, |known| self.privileges_by(&known, who, path))
     }
 
     fn exists(&self, who: &AuthId) -> bool {
@@ -210,12 +257,34 @@ impl Access for Gate {
             rule.strip_prefix(path)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || path.ends_with('/'))
         };
-        privileges(&known, who, path).intersects(some)
+        let grants = self.grants();
+        let mine = is_any_of(&known, who.user());
+        let may = |path: &str| self.privileges_by(&known, who, path).intersects(some);
+        may(path)
             || known
                 .rules
                 .iter()
-                .filter(|rule| rule.who.user() == who.user() && under(rule.path.as_str()))
-                .any(|rule| privileges(&known, who, rule.path.as_str()).intersects(some))
+                .filter(|rule| mine(&rule.who) && under(rule.path.as_str()))
+                .any(|rule| may(rule.path.as_str()))
+            || grants
+                .places(&mine)
+                .any(|(place, grants)| grants.intersects(some) && under(place) && may(place))
+    }
+
+    fn privileges_in_group(&self, who: &AuthId, path: &str, group: &Group) -> Privileges {
+        self.privileges(who, &group_path(path, group))
+    }
+
+    fn has_in_groups(&self, who: &AuthId, path: &str, some: Privileges) -> bool {
+        let Some(known) = self.known() else { return false };
+        let grants = self.grants();
+        let mine = is_any_of(&known, who.user());
+        grants.places(&mine).any(|(place, grants)| {
+            grants.intersects(some)
+                && place_of(place).len() < place.len()
+                && place_of(place) == path
+                && self.privileges_by(&known, who, place).intersects(some)
+        })
     }
 
     fn approved(&self, who: &AuthId, what: &Guarded<'_>) -> Result<Pass, Unapproved> {
@@ -231,14 +300,29 @@ impl Access for Gate {
     }
 }
 
-/// What somebody may do at a path: a token never more than its user.
-pub(crate) fn privileges(known: &Known, who: &AuthId, path: &str) -> Privileges {
-    let of_user = granted(&known.rules, &who.user().clone().into(), path);
-    match who.token() {
-        None => of_user,
-        Some(_) if of_user.is_empty() => Privileges::NONE,
-        Some(_) => of_user & granted(&known.rules, who, path),
+/// Whether a rule is about a user, one of its groups or one of its tokens.
+fn is_any_of<'a>(known: &'a Known, user: &'a UserId) -> impl Fn(&Grantee) -> bool + 'a {
+    move |who| match who {
+        Grantee::Auth(id) => id.user() == user,
+        Grantee::Group(group) => known.groups_of(user).contains(group),
     }
+}
+
+/// What is given to exactly this user and its groups, or to this token.
+fn own_privileges(known: &Known, grants: &PlanGrants, who: &AuthId, path: &str) -> Privileges {
+    let groups = match who.token() {
+        None => known.groups_of(who.user()),
+        Some(_) => &[],
+    };
+    let is = |one: &Grantee| match one {
+        Grantee::Auth(id) => id == who,
+        Grantee::Group(group) => groups.contains(group),
+    };
+    let by_rules = granted(&known.rules, is, place_of(path));
+    if by_rules.denied {
+        return Privileges::NONE;
+    }
+    by_rules.privileges | grants.at(is, path)
 }
 
 #[cfg(test)]

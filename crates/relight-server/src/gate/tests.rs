@@ -32,7 +32,7 @@ fn rule(path: &str, who: &str, role: Role) -> Rule {
     Rule {
         path: path.parse().unwrap(),
         who: who.parse().unwrap(),
-        role,
+        role: role.into(),
         propagate: true,
     }
 }
@@ -283,7 +283,9 @@ fn another_process_changes_rules_and_it_holds_at_once() {
     let other = State::open(&lab._folder.path().join("state")).unwrap();
     other.set_rule(&rule("/", "b@pbs", Role::Audit)).unwrap();
     assert_eq!(lab.gate.privileges(&who, "/"), Role::Audit.privileges());
-    other.remove_rule(&"/".parse().unwrap(), &who, None).unwrap();
+    other
+        .remove_rule(&"/".parse().unwrap(), &who.clone().into(), None)
+        .unwrap();
     assert_eq!(lab.gate.privileges(&who, "/"), Privileges::NONE);
 }
 

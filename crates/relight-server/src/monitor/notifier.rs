@@ -8,7 +8,7 @@ use relight_model::plan::{Plan, Route, RouteEvent};
 
 use super::Monitor;
 use super::letter::{self, Letter, Line, News};
-use super::problem::{Problem, problems};
+use super::problem::{Problem, alone, problems};
 use super::send::send;
 use crate::evidence::detail::Ended;
 use crate::standing::Standing;
@@ -59,7 +59,8 @@ impl Notifier {
         let shown = monitor.board.live.shown();
         let (found, standings) = {
             let history = monitor.follow()?;
-            let found = problems(plan, &history, &shown, &growth, now);
+            let mut found = problems(plan, &history, &shown, &growth, now);
+            found.extend(alone(&monitor.state, now)?);
             (found, history.standings(plan, now))
         };
         let settled = monitor.since.elapsed() >= monitor.settle;

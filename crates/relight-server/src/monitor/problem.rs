@@ -10,9 +10,12 @@ use relight_model::schedule::{RunKind, WaitReason};
 use serde::{Deserialize, Serialize};
 
 use super::growth::Growth;
+use crate::approvals;
+use crate::error::Result;
 use crate::evidence::detail::Ended;
 use crate::runs::Shown;
 use crate::standing::{History, Standing};
+use crate::state::{ApprovalFilter, State};
 
 /// So long before a repository is full it is time to say so.
 const FULL_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -70,6 +73,46 @@ pub(super) fn problems(
         }
     }
     found
+}
+
+/// What was done, or is about to be done, without a second person.
+///
+/// # Errors
+/// The state cannot be read.
+pub(super) fn alone(state: &State, now: Timestamp) -> Result<Vec<Problem>> {
+    let alarm = |key: String, text: String| Problem {
+        key,
+        event: RouteEvent::Alarm,
+        subject: "approvals".into(),
+        policy: None,
+        text,
+    };
+    let mut found = Vec::new();
+    if let Some(glass) = state.broken_glass(now)? {
+        found.push(alarm(
+            format!("glass {}", glass.since),
+            format!(
+                "the glass was broken by {}: until {} nothing needs a second person; the reason given: {}",
+                glass.who, glass.until, glass.reason
+            ),
+        ));
+    }
+    let waiting = ApprovalFilter {
+        waiting: Some(now),
+        ..ApprovalFilter::default()
+    };
+    for request in state.approvals(&waiting)? {
+        let (number, subject) = (request.number, &request.subject);
+        // What was changed on the host goes on by itself after a time: everybody has to know before.
+        if approvals::is_of_host(&request) {
+            let until = request.expires;
+            found.push(alarm(
+                format!("approval {number}"),
+                format!("{subject}; it holds from {until} on, unless somebody denies request {number}"),
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn of_workload(standing: &Standing, found: &mut Vec<Problem>) {

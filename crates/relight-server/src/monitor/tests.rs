@@ -193,6 +193,7 @@ fn monitor(folder: &std::path::Path, text: &str) -> Arc<Monitor> {
         host: "lab".into(),
         sandbox: folder.join("sandbox"),
         logs: folder.join("logs"),
+        approvals: crate::config::ApprovalsConfig::default(),
     };
     let board = Board::open(&config).unwrap();
     let mut monitor = Arc::into_inner(Monitor::new(&config, board, &context)).unwrap();

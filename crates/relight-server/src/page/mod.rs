@@ -16,7 +16,7 @@ const SCRIPT: &str = "text/javascript;charset=UTF-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, kind and content of each file.
-const FILES: [(&str, &str, &str); 15] = [
+const FILES: [(&str, &str, &str); 16] = [
     ("/", HTML, include_str!("files/index.html")),
     ("/favicon.ico", SVG, include_str!("files/icon.svg")),
     ("/page/style.css", CSS, include_str!("files/style.css")),
@@ -32,6 +32,7 @@ const FILES: [(&str, &str, &str); 15] = [
     ("/page/plan.js", SCRIPT, include_str!("files/plan.js")),
     ("/page/signin.js", SCRIPT, include_str!("files/signin.js")),
     ("/page/account.js", SCRIPT, include_str!("files/account.js")),
+    ("/page/access.js", SCRIPT, include_str!("files/access.js")),
 ];
 
 /// Adds the routes.

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
-use relight_pbs::access::{AclPath, AuthId, Privileges, Role, Rule};
+use relight_pbs::access::{AclPath, Action, AuthId, Grantee, Guarded, Privileges, Role, Rule};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, NoParameters, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{About, failed};
-use crate::gate::{Gate, privileges};
+use crate::gate::Gate;
+use crate::roles::privileges_of;
 
 pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>, about: &Arc<About>) {
     let of = gate.clone();
@@ -27,15 +28,24 @@ pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>, about: &Arc<About>) 
         "/access/permissions",
         move |call, of_whom: OfWhom| permissions(&of, &about, &call, of_whom),
     );
-    router.on(Method::GET, "/access/roles", |_, _: NoParameters| async {
-        let role = |role: &Role| {
+    let of = gate.clone();
+    router.on_blocking(Method::GET, "/access/roles", move |_, _: NoParameters| {
+        let shown = |name: &str, privileges: Privileges, comment: &str| {
             json!({
-                "roleid": role.name(),
-                "privs": role.privileges().names().collect::<Vec<_>>(),
-                "comment": role.comment(),
+                "roleid": name,
+                "privs": privileges.names().collect::<Vec<_>>(),
+                "comment": comment,
             })
         };
-        Answer::data(Role::ALL.iter().map(role).collect::<Vec<Value>>())
+        let always = Role::ALL
+            .iter()
+            .map(|role| shown(role.name(), role.privileges(), role.comment()));
+        let known = of.state().known().map_err(failed)?;
+        let own = known
+            .roles
+            .iter()
+            .map(|role| shown(&role.name, privileges_of(&role.may), "of this server"));
+        Answer::data(always.chain(own).collect::<Vec<Value>>())
     });
     router
         .on(Method::GET, "/access/domains", |_, _: NoParameters| async {
@@ -71,7 +81,7 @@ fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
         json!({
             "path": rule.path,
             "ugid": rule.who,
-            "ugid_type": "user",
+            "ugid_type": if rule.who.auth().is_some() { "user" } else { "group" },
             "roleid": rule.role.name(),
             "propagate": rule.propagate,
         })
@@ -80,7 +90,7 @@ fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
     let seen = known
         .rules
         .iter()
-        .filter(|rule| sees_all || (who.owns_as(&rule.who)));
+        .filter(|rule| sees_all || rule.who.auth().is_some_and(|id| who.owns_as(id)));
     let list: Vec<Value> = seen.filter(fits).map(rule).collect();
     Answer::data(list)
 }
@@ -90,7 +100,7 @@ fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
 struct Change {
     path: AclPath,
     role: String,
-    auth_id: AuthId,
+    auth_id: Grantee,
     propagate: Option<bool>,
     #[serde(default)]
     delete: bool,
@@ -98,20 +108,44 @@ struct Change {
 
 fn set(gate: &Gate, call: &Call, change: Change) -> ApiResult<Answer> {
     call.require("/access/acl", Privileges::PERMISSIONS_MODIFY)?;
-    let role: Role = change.role.parse().map_err(ApiError::bad_request)?;
-    let result = if change.delete {
-        gate.state()
-            .remove_rule(&change.path, &change.auth_id, Some(role))
-    } else {
-        gate.state().set_rule(&Rule {
-            path: change.path,
-            who: change.auth_id,
-            role,
-            propagate: change.propagate.unwrap_or(true),
-        })
+    let known = gate.state().known().map_err(failed)?;
+    let role = known.role(&change.role).ok_or_else(|| {
+        let text: String = change.role.chars().take(64).collect();
+        ApiError::bad_request(format!("there is no role {text:?}"))
+    })?;
+    let propagate = change.propagate.unwrap_or(true);
+    let (what, verb) = match change.delete {
+        true => (
+            format!("take the role {role} at {} from {}", change.path, change.auth_id),
+            "-",
+        ),
+        false => (
+            format!("give {} the role {role} at {}", change.auth_id, change.path),
+            "+",
+        ),
     };
-    result.map_err(failed)?;
-    Ok(Answer::null())
+    let guarded = Guarded {
+        action: Action::Access,
+        path: "/access",
+        subject: &what,
+        exact: &format!("{verb} {propagate}"),
+        reason: None,
+    };
+    call.guarded(&guarded, || {
+        let result = if change.delete {
+            gate.state()
+                .remove_rule(&change.path, &change.auth_id, Some(role.name()))
+        } else {
+            gate.state().set_rule(&Rule {
+                path: change.path,
+                who: change.auth_id,
+                role,
+                propagate,
+            })
+        };
+        result.map_err(failed)?;
+        Ok(Answer::null())
+    })
 }
 
 #[derive(Deserialize)]
@@ -141,8 +175,8 @@ fn permissions(gate: &Gate, about: &About, call: &Call, wanted: OfWhom) -> ApiRe
     let mut answer = BTreeMap::new();
     for path in paths {
         // Whether it goes on below: as a path shows that nobody has made a rule for.
-        let below = privileges(&known, &of, &format!("{path}/\u{1}"));
-        let here = privileges(&known, &of, &path);
+        let below = gate.privileges_by(&known, &of, &format!("{path}/\u{1}"));
+        let here = gate.privileges_by(&known, &of, &path);
         let names: BTreeMap<&str, bool> = Privileges::NAMES
             .iter()
             .filter(|(_, one)| here.contains(*one))

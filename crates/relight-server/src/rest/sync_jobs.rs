@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use jiff::tz::TimeZone;
-use relight_pbs::access::{AuthId, Privileges};
+use relight_pbs::access::{Action, AuthId, Guarded, Privileges};
 use relight_pbs::formats::ids::Namespace;
 use relight_pbs::service::datastore::acl_path;
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, Router};
@@ -189,6 +189,33 @@ fn require(call: &Call, direction: Direction, fields: &SyncJobFields) -> ApiResu
     Ok(())
 }
 
+/// Does something by which a job may begin to remove recovery points here that are gone elsewhere; that may need a second person.
+fn guarded<T>(
+    call: &Call,
+    direction: Direction,
+    fields: &SyncJobFields,
+    what: &str,
+    action: impl FnOnce() -> ApiResult<T>,
+) -> ApiResult<T> {
+    if direction != Direction::Pull || !fields.remove_vanished.unwrap_or_default() {
+        return action();
+    }
+    let subject = format!(
+        "{what}, which deletes recovery points in {} that are gone in {} of {}",
+        fields.store.as_deref().unwrap_or_default(),
+        fields.remote_store.as_deref().unwrap_or_default(),
+        fields.remote.as_deref().unwrap_or_default(),
+    );
+    let guarded = Guarded {
+        action: Action::Delete,
+        path: &local_path(fields),
+        subject: &subject,
+        exact: &json!(fields).to_string(),
+        reason: None,
+    };
+    call.guarded(&guarded, action)
+}
+
 /// Goes on only if the caller may make, change or run a job.
 fn require_job(call: &Call, job: &SyncJob) -> ApiResult<()> {
     require(call, job.direction(), &job.fields)?;
@@ -268,8 +295,11 @@ pub(super) fn routes(router: &mut Router, jobs: &Arc<Jobs>) {
         let fields = new.over(SyncJobFields::default());
         let job = SyncJob { id, fields };
         require_job(&call, &job)?;
-        of.gate.state().add_sync_job(&job).map_err(failed)?;
-        Ok(Answer::null())
+        let what = format!("make the job {}", job.id);
+        guarded(&call, job.direction(), &job.fields, &what, || {
+            of.gate.state().add_sync_job(&job).map_err(failed)?;
+            Ok(Answer::null())
+        })
     });
     let of = jobs.clone();
     router.on_blocking(Method::GET, ONE, move |call, one: One| {
@@ -291,8 +321,11 @@ pub(super) fn routes(router: &mut Router, jobs: &Arc<Jobs>) {
             fields: change.over(left),
         };
         require_job(&call, &job)?;
-        state.change_sync_job(&job).map_err(failed)?;
-        Ok(Answer::null())
+        let what = format!("change the job {}", job.id);
+        guarded(&call, job.direction(), &job.fields, &what, || {
+            state.change_sync_job(&job).map_err(failed)?;
+            Ok(Answer::null())
+        })
     });
     let of = jobs.clone();
     router.on_blocking(Method::DELETE, ONE, move |call, one: One| {
@@ -329,7 +362,9 @@ fn running(router: &mut Router, jobs: &Arc<Jobs>) {
         router.on_blocking(Method::POST, path, move |call, once: Once| {
             let fields = once.over(SyncJobFields::default());
             require(&call, direction, &fields)?;
-            Answer::data(of.once(direction, &fields, call.who()?)?)
+            guarded(&call, direction, &fields, "copy once", || {
+                Answer::data(of.once(direction, &fields, call.who()?)?)
+            })
         });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
-use relight_pbs::access::UserId;
+use relight_pbs::access::{Action, Guarded, UserId};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, Router, blocking};
 use serde::Deserialize;
 use serde_json::json;
@@ -126,8 +126,22 @@ async fn set_password(gate: Arc<Gate>, call: Call, change: Password) -> ApiResul
     let password = Zeroizing::new(change.password);
     blocking(move || {
         let hash = PasswordHash::new(password.as_bytes()).map_err(failed)?;
-        gate.state().set_password(&change.userid, &hash).map_err(failed)?;
-        Ok(Answer::null())
+        let set = || {
+            gate.state().set_password(&change.userid, &hash).map_err(failed)?;
+            Ok(Answer::null())
+        };
+        if is_self(call.who()?, &change.userid) {
+            return set();
+        }
+        // Else one person could be two. The password is no part of what is approved: nothing of it may be kept.
+        let guarded = Guarded {
+            action: Action::Access,
+            path: "/access",
+            subject: &format!("give the user {} a new password", change.userid),
+            exact: "",
+            reason: None,
+        };
+        call.guarded(&guarded, set)
     })
     .await
 }

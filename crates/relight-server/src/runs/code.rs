@@ -73,6 +73,8 @@ codes! {
     Slow = "RL220",
     /// In an exercise, something did not come back.
     NotRecovered = "RL221",
+    /// The plan keeps less than before, and nobody has agreed to that.
+    NotApproved = "RL222",
     /// Something that should never happen.
     Internal = "RL299",
 }
@@ -114,6 +116,7 @@ impl RunFailure {
                     | Code::Method
                     | Code::NoRepository
                     | Code::RetentionAlarm
+                    | Code::NotApproved
                     | Code::CollectionUnsafe
                     | Code::Damage
                     | Code::Nothing

@@ -13,6 +13,7 @@ use relight_pbs::service::tasks::Tasks;
 use relight_repo::snapshot::{Marks, Snapshot};
 
 use super::code::{Code, RunFailure};
+use crate::config::ApprovalsConfig;
 use crate::state::State;
 
 /// Attribute of a snapshot that a run of a server made: the server's identity and the number of the run.
@@ -26,6 +27,8 @@ pub(crate) struct Planned {
     pub schedule: Schedule,
     /// SHA-256 of the file it was read from.
     pub digest: String,
+    /// What was read.
+    pub text: Arc<str>,
 }
 
 /// By which a text of a plan is known: SHA-256 in hexadecimal digits.
@@ -38,6 +41,7 @@ impl Planned {
     pub fn new(plan: Plan, text: &str) -> Self {
         Self {
             digest: digest(text),
+            text: text.into(),
             schedule: Schedule::new(&plan),
             plan,
         }
@@ -73,6 +77,8 @@ pub(crate) struct Context {
     pub sandbox: PathBuf,
     /// Where what was received of logs waits until it is in a repository.
     pub logs: PathBuf,
+    /// What needs a second person.
+    pub approvals: ApprovalsConfig,
 }
 
 /// A snapshot and what may change about it.

@@ -19,6 +19,7 @@ use super::records::records;
 use super::task::Task;
 use super::work::{self, Done};
 use super::{Board, Message, recover};
+use crate::approvals;
 use crate::config::Config;
 use crate::drills;
 use crate::error::Result;
@@ -97,6 +98,7 @@ impl Scheduler {
         if let Err(error) = drills::sweep(&self.context.sandbox) {
             tracing::error!("{error:?}: what drills of a killed server left");
         }
+        self.agree();
         if self.planned().schedule.jobs().next().is_some() {
             self.note_plan("the plan is kept");
         }
@@ -176,10 +178,20 @@ impl Scheduler {
             Ok(planned) => {
                 follow::keep(&self.path, &self.kept);
                 self.board.set_plan(planned);
+                self.agree();
                 self.next = None;
                 self.note_plan("the plan was read again");
             }
             Err(error) => tracing::error!("{error}; the plan from before goes on being kept"),
+        }
+    }
+
+    /// What keeps less than before is held against what was agreed on as soon as it is known.
+    fn agree(&self) {
+        let (planned, now) = (self.planned(), Timestamp::now());
+        let held = approvals::held(&self.context.state, &self.context.approvals, &planned, now);
+        if let Err(error) = held {
+            tracing::error!("{error}: whether the plan keeps less than before is not known");
         }
     }
 

@@ -66,6 +66,7 @@ impl House {
             host: "test".into(),
             sandbox: path.join("sandbox"),
             logs: path.join("logs"),
+            approvals: crate::config::ApprovalsConfig::default(),
         });
         let config = Config::load(&path.join("relight.toml")).unwrap();
         let wrong = self.wrong.clone();

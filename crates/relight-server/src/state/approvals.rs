@@ -168,6 +168,62 @@ impl State {
         })
     }
 
+    /// The newest request of somebody for exactly this, however it stands.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_approval_of(&self, who: &AuthId, digest: &Digest) -> Result<Option<Request>> {
+        self.read(|connection| {
+            let select = format!(
+                "SELECT {COLUMNS} FROM approvals WHERE digest = ? AND asked_by = ? ORDER BY number DESC LIMIT 1"
+            );
+            let given = params![digest.0, who.to_string()];
+            connection.query_row(&select, given, request).optional()
+        })
+    }
+
+    /// The text of the plan whose retention and promises need nobody's approval any more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn agreed_plan(&self) -> Result<Option<String>> {
+        self.read(|connection| {
+            let select = "SELECT text FROM agreed_plan WHERE one = 1";
+            connection.query_row(select, [], |row| row.get(0)).optional()
+        })
+    }
+
+    /// From now on what a plan says is compared with this one.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn set_agreed_plan(&self, text: &str) -> Result<()> {
+        self.change(|connection| {
+            connection.execute(
+                "INSERT INTO agreed_plan (one, text) VALUES (1, ?) ON CONFLICT DO UPDATE SET text = excluded.text",
+                [text],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Adds why it is asked for.
+    ///
+    /// # Errors
+    /// There is no such request of this one that waits.
+    pub fn set_approval_reason(&self, of: u64, who: &AuthId, reason: &str, now: Timestamp) -> Result<()> {
+        self.change(|connection| {
+            let changed = connection.execute(
+                "UPDATE approvals SET reason = ?3 WHERE number = ?1 AND asked_by = ?2 AND approved IS NULL AND expires > ?4",
+                params![number(of), who.to_string(), reason, now.as_millisecond()],
+            )?;
+            match changed {
+                1 => Ok(()),
+                _ => refused(format!("request {of} is none of yours that waits")),
+            }
+        })
+    }
+
     /// How many requests of a user and its tokens nobody has decided on.
     ///
     /// # Errors

@@ -5,36 +5,41 @@ mod approvals;
 mod audit;
 mod evidence;
 mod remotes;
+mod roles;
 mod rules;
 mod runs;
 mod schedule;
 mod schema;
 mod second_factor;
 mod secrets;
+mod sessions;
 mod sizes;
 mod sync_jobs;
 mod tokens;
 mod told;
 mod users;
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use relight_pbs::access::Rule;
+use relight_pbs::access::{GroupId, Rule, UserId};
 use rusqlite::Connection;
 
 pub use approvals::{ApprovalFilter, NewApproval};
 pub use audit::{Record, RecordFilter};
 pub use evidence::EvidenceFilter;
 pub use remotes::{Remote, RemoteChange};
+pub use roles::OwnRole;
 pub use runs::{NewRun, Run, RunEnd, RunEvent, RunFilter};
 pub use schedule::{Remembered, Request};
 pub use second_factor::{RecoveryCodes, SecondFactor, Tried};
 pub use secrets::NewSecret;
 pub(crate) use secrets::random;
+pub use sessions::Session;
 pub use sync_jobs::{Direction, JobRun, SyncJob, SyncJobFields};
 pub use tokens::{Token, TokenChange};
 pub use users::{PasswordHash, User, UserChange};
@@ -54,6 +59,12 @@ pub struct Known {
     pub tokens: Vec<Token>,
     /// All rules, by path.
     pub rules: Vec<Rule>,
+    /// Roles that this server made for itself, by name.
+    pub roles: Vec<OwnRole>,
+    /// Groups of users, as their directories said last.
+    pub groups: BTreeMap<UserId, Vec<GroupId>>,
+    /// Sessions that were ended before their time.
+    pub ended: HashSet<String>,
 }
 
 /// The database.
@@ -191,10 +202,14 @@ impl State {
         let read = |connection: &Connection| -> rusqlite::Result<Known> {
             // As of one moment.
             let moment = connection.unchecked_transaction()?;
+            let roles = roles::all(&moment)?;
             let known = Known {
                 users: users::all(&moment)?,
                 tokens: tokens::all(&moment)?,
-                rules: rules::all(&moment)?,
+                rules: rules::all(&moment, &roles)?,
+                groups: roles::groups(&moment)?,
+                ended: sessions::ended(&moment)?,
+                roles,
             };
             moment.commit()?;
             Ok(known)

@@ -218,6 +218,35 @@ const STEPS: &[&str] = &[
         hash BLOB NOT NULL,
         PRIMARY KEY (user, hash)
     ) STRICT, WITHOUT ROWID;",
+    // 10: roles of the server's own; groups that directories told of.
+    "CREATE TABLE roles (
+        name TEXT PRIMARY KEY NOT NULL,
+        -- Verbs, with commas between them.
+        may TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE user_groups (
+        user TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        PRIMARY KEY (user, name)
+    ) STRICT, WITHOUT ROWID;
+    -- Times in seconds since 1970.
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY NOT NULL,
+        root TEXT NOT NULL,
+        user TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        address TEXT,
+        program TEXT,
+        ended INTEGER
+    ) STRICT;
+    CREATE INDEX sessions_root ON sessions (root);
+    CREATE INDEX sessions_user ON sessions (user);
+    -- The plan whose retention and promises nobody has to approve any more.
+    CREATE TABLE agreed_plan (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        text TEXT NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings the tables of a database to this version.

@@ -265,6 +265,7 @@ impl State {
                 "UPDATE users SET password = ?, epoch = epoch + 1 WHERE id = ?",
                 params![password.to_text(), id.as_str()],
             )?;
+            connection.execute("DELETE FROM sessions WHERE user = ?", [id.as_str()])?;
             Ok(())
         })
     }

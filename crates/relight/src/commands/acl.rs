@@ -1,12 +1,13 @@
 //! `relight acl`: what users and tokens may do on the server.
 
 use clap::{Args, Subcommand};
-use relight_pbs::access::{AclPath, AuthId, Role, Rule};
+use relight_pbs::access::{AclPath, Grantee, HeldRole, Rule};
+use relight_server::state::State;
 use serde::Serialize;
 
 use crate::context::Global;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output;
 use crate::server_state::{ConfigOptions, record};
 
@@ -20,14 +21,14 @@ pub enum Command {
     /// Take it away
     Remove(RemoveOptions),
     /// List the roles and what is in them
-    Roles,
+    Roles(ListOptions),
 }
 
 /// Options of `acl list`.
 #[derive(Debug, Args)]
 pub struct ListOptions {
     #[command(flatten)]
-    config: ConfigOptions,
+    pub config: ConfigOptions,
 }
 
 /// Options of `acl set`.
@@ -38,12 +39,12 @@ pub struct SetOptions {
     /// Where: /, /datastore/NAME, /datastore/NAME/NAMESPACE, /system, /access, /remote
     #[arg(value_name = "PATH")]
     path: AclPath,
-    /// What; `relight acl roles` lists the roles
+    /// What; `relight role list` lists the roles
     #[arg(value_name = "ROLE")]
-    role: Role,
-    /// Who: a user or a token
+    role: String,
+    /// Who: a user, a token, or a group of a directory (@GROUP@REALM)
     #[arg(value_name = "WHO")]
-    who: AuthId,
+    who: Grantee,
     /// Only at the path itself, not below it
     #[arg(long)]
     no_propagate: bool,
@@ -59,25 +60,18 @@ pub struct RemoveOptions {
     path: AclPath,
     /// Whose
     #[arg(value_name = "WHO")]
-    who: AuthId,
+    who: Grantee,
     /// Which role; without it all that the path gives
     #[arg(value_name = "ROLE")]
-    role: Option<Role>,
+    role: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Changed<'a> {
     path: &'a AclPath,
-    who: &'a AuthId,
+    who: &'a Grantee,
     #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<Role>,
-}
-
-#[derive(Serialize)]
-struct RoleRow {
-    role: &'static str,
-    privileges: Vec<&'static str>,
-    comment: &'static str,
+    role: Option<&'a str>,
 }
 
 /// Does it.
@@ -86,7 +80,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::List(options) => list(global, options),
         Command::Set(options) => set(global, options),
         Command::Remove(options) => remove(global, options),
-        Command::Roles => roles(global),
+        Command::Roles(options) => super::role::list(global, options),
     }
 }
 
@@ -96,14 +90,14 @@ fn set(global: &Global, options: &SetOptions) -> Result<Exit> {
     state.set_rule(&Rule {
         path: path.clone(),
         who: who.clone(),
-        role: *role,
+        role: held(&state, role)?,
         propagate: !options.no_propagate,
     })?;
     record(&state, format!("acl set {path} {role} {who}"))?;
     let changed = Changed {
         path,
         who,
-        role: Some(*role),
+        role: Some(role),
     };
     output::result(global, &changed, |_, out| {
         out.push_str(&format!("{who} has the role {role} at {path}.\n"))
@@ -114,14 +108,11 @@ fn set(global: &Global, options: &SetOptions) -> Result<Exit> {
 fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
     let RemoveOptions { path, who, role, .. } = options;
     let state = options.config.state()?;
-    state.remove_rule(path, who, *role)?;
+    let role = role.as_deref();
+    state.remove_rule(path, who, role)?;
     let named = role.map_or_else(String::new, |role| format!(" {role}"));
     record(&state, format!("acl remove {path} {who}{named}"))?;
-    let changed = Changed {
-        path,
-        who,
-        role: *role,
-    };
+    let changed = Changed { path, who, role };
     output::result(global, &changed, |_, out| {
         out.push_str(&match role {
             Some(role) => format!("{who} has the role {role} at {path} no more.\n"),
@@ -150,18 +141,12 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn roles(global: &Global) -> Result<Exit> {
-    let row = |role: &Role| RoleRow {
-        role: role.name(),
-        privileges: role.privileges().names().collect(),
-        comment: role.comment(),
-    };
-    let rows: Vec<RoleRow> = Role::ALL.iter().map(row).collect();
-    output::result(global, &rows, |rows, out| {
-        let heading = ["ROLE", "WHAT FOR"].map(String::from).to_vec();
-        let cells = |row: &RoleRow| vec![row.role.into(), row.comment.into()];
-        let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-        output::table(&rows, &[], out);
-    });
-    Ok(Exit::Done)
+/// The role of a name, one of the server's own among them.
+fn held(state: &State, name: &str) -> Result<HeldRole> {
+    let known = state.known()?;
+    known.role(name).ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no role {name:?}; `relight role list` lists them, `relight role add` makes one"
+        ))
+    })
 }

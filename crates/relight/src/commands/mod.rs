@@ -2,6 +2,7 @@
 
 mod acl;
 mod adopt;
+mod approval;
 mod audit;
 mod backup;
 mod collect;
@@ -25,9 +26,11 @@ mod remote;
 mod repair;
 mod report;
 mod restore;
+mod role;
 mod run;
 mod runs;
 mod serve;
+mod session;
 mod snapshots;
 mod stats;
 mod sync;
@@ -116,6 +119,15 @@ pub enum Command {
     /// Manage what users and tokens may do on the server
     #[command(subcommand)]
     Acl(acl::Command),
+    /// Show the roles, and make this server's own
+    #[command(subcommand)]
+    Role(role::Command),
+    /// Decide on what others may not do alone
+    #[command(subcommand)]
+    Approval(approval::Command),
+    /// Show where users are logged in, and log them out
+    #[command(subcommand)]
+    Session(session::Command),
     /// Manage the other servers that the server copies from and to
     #[command(subcommand)]
     Remote(remote::Command),
@@ -170,6 +182,9 @@ impl Command {
             Self::User(command) => user::run(global, command),
             Self::Token(command) => token::run(global, command),
             Self::Acl(command) => acl::run(global, command),
+            Self::Role(command) => role::run(global, command),
+            Self::Approval(command) => approval::run(global, command),
+            Self::Session(command) => session::run(global, command),
             Self::Remote(command) => remote::run(global, command),
             Self::Sync(command) => sync::run(global, command),
             Self::Audit(options) => audit::run(global, options),

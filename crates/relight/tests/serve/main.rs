@@ -10,6 +10,7 @@ mod backup;
 mod copies;
 mod keys;
 mod lab;
+mod matrix;
 mod monitor;
 mod originals;
 mod postgres;

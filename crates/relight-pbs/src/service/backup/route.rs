@@ -62,17 +62,18 @@ async fn answer(
         benchmark,
         ..
     } = parameters;
-    call.require(&acl_path(&store, &namespace), Privileges::DATASTORE_BACKUP)?;
+    let group = Group {
+        backup_type,
+        backup_id,
+    };
+    let has = call.privileges_in_group(&acl_path(&store, &namespace), &group)?;
+    if !has.contains(Privileges::DATASTORE_BACKUP) {
+        return Err(ApiError::forbidden());
+    }
     let datastore = stores.get(&store)?;
     call.require_upgrade(PROTOCOL)?;
     let who = call.who()?.clone();
-    let snapshot = SnapshotName {
-        group: Group {
-            backup_type,
-            backup_id,
-        },
-        backup_time,
-    };
+    let snapshot = SnapshotName { group, backup_time };
     let place = if namespace.is_root() {
         format!("{store}:{}", snapshot.group)
     } else {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::{ApiError, ApiResult};
 use crate::access::{Access, AuthId, Guarded, Privileges};
+use crate::formats::ids::Group;
 
 /// A call: who sends it, from where, and what is left to read of it. Its parameters are handed over beside it.
 pub struct Call {
@@ -52,6 +53,14 @@ impl Call {
     /// 401: nobody known sends it.
     pub fn privileges(&self, path: &str) -> ApiResult<Privileges> {
         Ok(self.access.privileges(self.who()?, path))
+    }
+
+    /// What the sender may do in a group of the namespace whose rules are at a path.
+    ///
+    /// # Errors
+    /// 401: nobody known sends it.
+    pub fn privileges_in_group(&self, path: &str, group: &Group) -> ApiResult<Privileges> {
+        Ok(self.access.privileges_in_group(self.who()?, path, group))
     }
 
     /// Goes on only if the sender has all of the privileges at a path. Ask before looking for what the path names, so that

@@ -54,17 +54,18 @@ async fn answer(
         ..
     } = parameters;
     let some = Privileges::DATASTORE_READ.union(Privileges::DATASTORE_BACKUP);
-    let has = call.require_some(&acl_path(&store, &namespace), some)?;
+    let group = Group {
+        backup_type,
+        backup_id,
+    };
+    let has = call.privileges_in_group(&acl_path(&store, &namespace), &group)?;
+    if !has.intersects(some) {
+        return Err(ApiError::forbidden());
+    }
     let datastore = stores.get(&store)?;
     call.require_upgrade(PROTOCOL)?;
     let who = call.who()?.clone();
-    let snapshot = SnapshotName {
-        group: Group {
-            backup_type,
-            backup_id,
-        },
-        backup_time,
-    };
+    let snapshot = SnapshotName { group, backup_time };
     let place = if namespace.is_root() {
         format!("{store}:{snapshot}")
     } else {

@@ -15,7 +15,7 @@ use relight_workloads::files::trees;
 use serde_json::{Value, json};
 
 use super::download::{named, permit, written};
-use super::{Service, allowed, parameters};
+use super::{Service, allowed_in, parameters};
 use crate::access::Privileges;
 use crate::formats::ids::{FileKind, FileName};
 use crate::formats::manifest::CryptMode;
@@ -73,7 +73,7 @@ macro_rules! opened {
             /// The snapshot for somebody who may read it.
             fn open(&self, service: &Service, call: &Call) -> ApiResult<Opened> {
                 let own = Privileges::DATASTORE_BACKUP;
-                let may = allowed(call, &self.store, &self.ns, Privileges::DATASTORE_READ, own)?;
+                let may = allowed_in(call, (&self.store, &self.ns, &self.group()), Privileges::DATASTORE_READ, own)?;
                 let (store, name) = (service.stores.get(&self.store)?, self.snapshot());
                 let entry = store.snapshot(&self.ns, &name)?;
                 may.require(call, &store, &self.ns, &name.group)?;

@@ -7,7 +7,7 @@ use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, Method};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Service, allowed, parameters};
+use super::{Service, allowed_in, parameters};
 use crate::access::Privileges;
 use crate::formats::blob::{Blob, MAX_BLOB};
 use crate::formats::ids::{FileKind, FileName};
@@ -43,7 +43,12 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
 /// What may be read of a snapshot, and a lock that keeps it from being removed.
 fn open(service: &Service, call: &Call, given: &Of) -> ApiResult<(Arc<Datastore>, Arc<Entry>, Lock)> {
     let own = Privileges::DATASTORE_BACKUP;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_READ, own)?;
+    let may = allowed_in(
+        call,
+        (&given.store, &given.ns, &given.group()),
+        Privileges::DATASTORE_READ,
+        own,
+    )?;
     let (store, name) = (service.stores.get(&given.store)?, given.snapshot());
     let entry = store.snapshot(&given.ns, &name)?;
     may.require(call, &store, &given.ns, &name.group)?;

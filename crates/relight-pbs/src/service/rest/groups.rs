@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use super::{Allowed, Service, allowed, first_line, parameters};
+use super::{Allowed, Service, allowed, allowed_in, first_line, guarded_in_group, parameters, placed};
 use crate::access::{AuthId, Privileges};
 use crate::service::http::{Answer, ApiError, ApiResult, Call, Router};
 
@@ -50,7 +50,12 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
     let of = service.clone();
     router.on_blocking(Method::GET, NOTES, move |call, given: OfGroup| {
         let own = Privileges::DATASTORE_BACKUP;
-        let may = allowed(&call, &given.store, &given.ns, Privileges::DATASTORE_AUDIT, own)?;
+        let may = allowed_in(
+            &call,
+            (&given.store, &given.ns, &given.group()),
+            Privileges::DATASTORE_AUDIT,
+            own,
+        )?;
         let (store, group) = (of.stores.get(&given.store)?, given.group());
         may.require(&call, &store, &given.ns, &group)?;
         Answer::data(&store.group(&given.ns, &group)?.notes)
@@ -58,7 +63,12 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
     let of = service.clone();
     router.on_blocking(Method::PUT, NOTES, move |call, given: Notes| {
         let own = Privileges::DATASTORE_BACKUP;
-        let may = allowed(&call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
+        let may = allowed_in(
+            &call,
+            (&given.store, &given.ns, &given.group()),
+            Privileges::DATASTORE_MODIFY,
+            own,
+        )?;
         let (store, group) = (of.stores.get(&given.store)?, given.group());
         may.require(&call, &store, &given.ns, &group)?;
         store.set_group_notes(&given.ns, &group, &given.notes)?;
@@ -82,7 +92,7 @@ fn list(service: &Service, call: &Call, given: &Of) -> ApiResult<Answer> {
         let Some(newest) = group.snapshots.first() else {
             continue;
         };
-        if !may.covers(call, &store, group)? {
+        if !may.covers(call, &store, &given.ns, group)? {
             continue;
         }
         let files: Vec<_> = store.files(newest)?.into_iter().map(|file| file.name).collect();
@@ -104,10 +114,28 @@ fn list(service: &Service, call: &Call, given: &Of) -> ApiResult<Answer> {
 
 fn remove(service: &Service, call: &Call, given: &Gone) -> ApiResult<Answer> {
     let own = Privileges::DATASTORE_PRUNE;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
+    let may = allowed_in(
+        call,
+        (&given.store, &given.ns, &given.group()),
+        Privileges::DATASTORE_MODIFY,
+        own,
+    )?;
     let (store, group) = (service.stores.get(&given.store)?, given.group());
     may.require(call, &store, &given.ns, &group)?;
-    let removed = store.forget_group(&given.ns, &group)?;
+    let found = store.group(&given.ns, &group)?;
+    let count = found.snapshots.len();
+    let what = placed(store.name(), &given.ns, &group);
+    let subject = format!("delete the group {what} with all of its {count} recovery points");
+    // What has come since it was approved, nobody has approved to remove.
+    let exact: Vec<String> = found
+        .snapshots
+        .iter()
+        .map(|entry| entry.name.to_string())
+        .collect();
+    let place = (store.name(), &given.ns, &group);
+    let removed = guarded_in_group(call, place, &subject, &exact.join("\n"), || {
+        Ok(store.forget_group(&given.ns, &group)?)
+    })?;
     if removed.protected_snapshots > 0 && given.error_on_protected {
         let message = "group only partially deleted due to protected snapshots";
         return Err(ApiError::bad_request(message));
@@ -117,11 +145,16 @@ fn remove(service: &Service, call: &Call, given: &Gone) -> ApiResult<Answer> {
 
 fn change_owner(service: &Service, call: &Call, given: &Owner) -> ApiResult<Answer> {
     let own = Privileges::DATASTORE_BACKUP;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
+    let may = allowed_in(
+        call,
+        (&given.store, &given.ns, &given.group()),
+        Privileges::DATASTORE_MODIFY,
+        own,
+    )?;
     let (store, group) = (service.stores.get(&given.store)?, given.group());
     let (who, new) = (call.who()?, &given.new_owner);
     let found = store.group(&given.ns, &group)?;
-    if may == Allowed::Own {
+    if may != Allowed::All {
         let owner = store.owner_of(&found);
         // A user may pass its groups on to its own tokens and back; a token may do nothing of the kind.
         let within = owner.user() == who.user() && new.user() == who.user();

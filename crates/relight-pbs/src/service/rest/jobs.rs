@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Service, allowed, no_task, parameters, task_id};
+use super::{Service, allowed, allowed_in, no_task, parameters, task_id};
 use crate::access::Privileges;
 use crate::formats::ids::{BackupId, BackupTime, BackupType, Group, Namespace, SnapshotName};
 use crate::service::datastore::{Datastore, Selection, acl_path};
@@ -139,9 +139,16 @@ fn selection(given: &Verify) -> ApiResult<(Selection, &'static str, Option<Strin
 
 fn verify(service: &Service, call: &Call, given: &Verify) -> ApiResult<Answer> {
     let own = Privileges::DATASTORE_BACKUP;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_VERIFY, own)?;
-    let store = service.stores.get(&given.store)?;
     let (selection, kind, id) = selection(given)?;
+    let full = Privileges::DATASTORE_VERIFY;
+    let may = match &selection {
+        Selection::Group(namespace, group) => allowed_in(call, (&given.store, namespace, group), full, own)?,
+        Selection::Snapshot(namespace, name) => {
+            allowed_in(call, (&given.store, namespace, &name.group), full, own)?
+        }
+        _ => allowed(call, &given.store, &given.ns, full, own)?,
+    };
+    let store = service.stores.get(&given.store)?;
     match &selection {
         Selection::Group(namespace, group) => may.require(call, &store, namespace, group)?,
         Selection::Snapshot(namespace, name) => {
@@ -163,7 +170,8 @@ fn verify(service: &Service, call: &Call, given: &Verify) -> ApiResult<Answer> {
                 // Below there may be other rules, and groups of others.
                 let mut mine = Vec::new();
                 for entry in store.select(&selection).map_err(failed)? {
-                    let has = access.privileges(&who, &acl_path(store.name(), &entry.namespace));
+                    let place = acl_path(store.name(), &entry.namespace);
+                    let has = access.privileges_in_group(&who, &place, &entry.name.group);
                     let owner = store.owner(&entry.namespace, &entry.name.group).map_err(failed)?;
                     let owns = owner.is_some_and(|owner| who.owns_as(&owner));
                     if has.intersects(Privileges::DATASTORE_VERIFY)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::access::Privileges;
+use crate::access::{Action, Guarded, Privileges, group_path};
 use crate::formats::ids::{Group, Namespace};
 use crate::service::datastore::{Datastore, GroupEntry, Stores, acl_path};
 use crate::service::http::{ApiError, ApiResult, Call, Router};
@@ -54,8 +54,13 @@ pub fn routes(router: &mut Router, stores: &Arc<Stores>, tasks: &Arc<Tasks>) {
 enum Allowed {
     /// What it asks for, whoever owns the groups.
     All,
-    /// What it asks for, with its own groups.
-    Own,
+    /// What it asks for, with its own groups, and with those in which it was granted.
+    Some {
+        /// What is needed in a group of others.
+        full: Privileges,
+        /// What is needed in its own.
+        own: Privileges,
+    },
 }
 
 /// Goes on only if the caller has some of `full`, or `own`, which lets it do the same with its own groups.
@@ -66,29 +71,85 @@ fn allowed(
     full: Privileges,
     own: Privileges,
 ) -> ApiResult<Allowed> {
-    let has = call.require_some(&acl_path(store, namespace), full | own)?;
-    Ok(if has.intersects(full) {
-        Allowed::All
-    } else {
-        Allowed::Own
-    })
+    let path = acl_path(store, namespace);
+    let has = call.privileges(&path)?;
+    if has.intersects(full) {
+        return Ok(Allowed::All);
+    }
+    if !has.intersects(own) && !call.access().has_in_groups(call.who()?, &path, full | own) {
+        return Err(ApiError::forbidden());
+    }
+    Ok(Allowed::Some { full, own })
+}
+
+/// The same for one group. Whoever may do nothing in it does not learn whether it is there.
+fn allowed_in(
+    call: &Call,
+    (store, namespace, group): (&str, &Namespace, &Group),
+    full: Privileges,
+    own: Privileges,
+) -> ApiResult<Allowed> {
+    let may = allowed(call, store, namespace, full, own)?;
+    if may != Allowed::All {
+        let has = call.privileges_in_group(&acl_path(store, namespace), group)?;
+        if !has.intersects(full | own) {
+            return Err(ApiError::forbidden());
+        }
+    }
+    Ok(may)
 }
 
 impl Allowed {
     /// Whether the caller may see or touch a group.
-    fn covers(self, call: &Call, store: &Datastore, group: &GroupEntry) -> ApiResult<bool> {
-        Ok(self == Self::All || call.who()?.owns_as(&store.owner_of(group)))
+    fn covers(
+        self,
+        call: &Call,
+        store: &Datastore,
+        namespace: &Namespace,
+        group: &GroupEntry,
+    ) -> ApiResult<bool> {
+        let Self::Some { full, own } = self else {
+            return Ok(true);
+        };
+        let has = call.privileges_in_group(&acl_path(store.name(), namespace), &group.group)?;
+        Ok(has.intersects(full) || (has.intersects(own) && call.who()?.owns_as(&store.owner_of(group))))
     }
 
     /// Goes on only if the caller may touch the group, and the group is there.
     fn require(self, call: &Call, store: &Datastore, namespace: &Namespace, group: &Group) -> ApiResult<()> {
         let found = store.group(namespace, group)?;
-        if self.covers(call, store, &found)? {
+        if self.covers(call, store, namespace, &found)? {
             return Ok(());
         }
         let (who, owner) = (call.who()?, store.owner_of(&found));
         let message = format!("backup owner check failed ({who} != {owner})");
         Err(ApiError::bad_request(message))
+    }
+}
+
+/// Does something that removes recovery points, or lets them be removed, of one group; that may need a second person.
+fn guarded_in_group<T>(
+    call: &Call,
+    (store, namespace, group): (&str, &Namespace, &Group),
+    subject: &str,
+    exact: &str,
+    action: impl FnOnce() -> ApiResult<T>,
+) -> ApiResult<T> {
+    let guarded = Guarded {
+        action: Action::Delete,
+        path: &group_path(&acl_path(store, namespace), group),
+        subject,
+        exact,
+        reason: None,
+    };
+    call.guarded(&guarded, action)
+}
+
+/// A group or a snapshot in its namespace, in words.
+fn placed(store: &str, namespace: &Namespace, what: &dyn std::fmt::Display) -> String {
+    match namespace.is_root() {
+        true => format!("{what} in {store}"),
+        false => format!("{namespace}/{what} in {store}"),
     }
 }
 

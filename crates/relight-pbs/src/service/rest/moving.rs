@@ -3,7 +3,7 @@
 use http::Method;
 use serde::Deserialize;
 
-use super::{Service, allowed, no_task, parameters, task_id};
+use super::{Service, allowed, allowed_in, no_task, parameters, task_id};
 use crate::access::Privileges;
 use crate::formats::ids::Namespace;
 use crate::service::datastore::{MoveOptions, acl_path};
@@ -54,7 +54,12 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
 fn group(service: &Service, call: &Call, given: OfGroup) -> ApiResult<Answer> {
     // To take it away there, and to put it here.
     let own = Privileges::DATASTORE_PRUNE;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
+    let may = allowed_in(
+        call,
+        (&given.store, &given.ns, &given.group()),
+        Privileges::DATASTORE_MODIFY,
+        own,
+    )?;
     let own = Privileges::DATASTORE_BACKUP;
     allowed(
         call,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Service;
-use crate::access::Privileges;
+use crate::access::{Action, Guarded, Privileges};
 use crate::formats::ids::Namespace;
 use crate::service::datastore::acl_path;
 use crate::service::http::{Answer, ApiError, ApiResult, Call, Router};
@@ -106,7 +106,31 @@ fn remove(service: &Service, call: &Call, gone: &Gone) -> ApiResult<Answer> {
     for inside in listing.namespaces().filter(|inside| gone.ns.contains(inside)) {
         call.require(&acl_path(&gone.store, inside), Privileges::DATASTORE_MODIFY)?;
     }
-    let (removed, all) = store.remove_namespace(&gone.ns, gone.delete_groups)?;
+    let remove = || Ok(store.remove_namespace(&gone.ns, gone.delete_groups)?);
+    let inside = listing.namespaces().filter(|inside| gone.ns.contains(inside));
+    let groups = inside.flat_map(|inside| listing.groups(inside));
+    let exact: Vec<String> = groups
+        .flat_map(|group| &group.snapshots)
+        .map(|entry| format!("{}/{}", entry.namespace, entry.name))
+        .collect();
+    let (removed, all) = if exact.is_empty() || !gone.delete_groups {
+        remove()?
+    } else {
+        let subject = format!(
+            "delete the namespace {} in {} with all of its {} recovery points",
+            gone.ns,
+            store.name(),
+            exact.len()
+        );
+        let guarded = Guarded {
+            action: Action::Delete,
+            path: &acl_path(&gone.store, &parent),
+            subject: &subject,
+            exact: &exact.join("\n"),
+            reason: None,
+        };
+        call.guarded(&guarded, remove)?
+    };
     if all || (gone.delete_groups && !gone.error_on_protected) {
         return Answer::data(removed);
     }

@@ -1,13 +1,14 @@
 //! Pruning: one group at once, or a whole datastore as a task.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::json;
 
-use super::{Service, allowed, no_task, parameters, task_id};
-use crate::access::{AuthId, Privileges};
-use crate::service::datastore::{Keep, Pruned, Selection};
+use super::{Service, allowed, allowed_in, guarded_in_group, no_task, parameters, placed, task_id};
+use crate::access::{Action, AuthId, Guarded, Privileges};
+use crate::service::datastore::{Datastore, Keep, Pruned, Selection};
 use crate::service::http::{Answer, ApiError, ApiResult, Call, Router};
 use crate::service::tasks::Task;
 
@@ -81,9 +82,38 @@ fn word(one: &Pruned) -> &'static str {
 
 fn group(service: &Service, call: &Call, given: &OfGroup) -> ApiResult<Answer> {
     let own = Privileges::DATASTORE_PRUNE;
-    let may = allowed(call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
+    let may = allowed_in(
+        call,
+        (&given.store, &given.ns, &given.group()),
+        Privileges::DATASTORE_MODIFY,
+        own,
+    )?;
     let (store, group) = (service.stores.get(&given.store)?, given.group());
     may.require(call, &store, &given.ns, &group)?;
+    let gone = would_go(&store.prune(&given.ns, &group, &given.keep(), true)?);
+    if given.dry_run || gone.is_empty() {
+        return prune_group(service, call, given, &store);
+    }
+    let what = placed(store.name(), &given.ns, &group);
+    let subject = format!(
+        "prune the group {what}, by which {} recovery points are deleted: {}",
+        gone.len(),
+        gone.join(", ")
+    );
+    let place = (store.name(), &given.ns, &group);
+    guarded_in_group(call, place, &subject, &gone.join("\n"), || {
+        prune_group(service, call, given, &store)
+    })
+}
+
+/// What pruning would remove.
+fn would_go(pruned: &[Pruned]) -> Vec<String> {
+    let gone = pruned.iter().filter(|one| !one.keep && !one.entry.is_protected());
+    gone.map(|one| one.entry.name.to_string()).collect()
+}
+
+fn prune_group(service: &Service, call: &Call, given: &OfGroup, store: &Datastore) -> ApiResult<Answer> {
+    let group = given.group();
     let task = if given.dry_run {
         None
     } else {
@@ -126,6 +156,41 @@ fn all(service: &Service, call: &Call, given: OfStore) -> ApiResult<Answer> {
     allowed(call, &given.store, &given.ns, Privileges::DATASTORE_MODIFY, own)?;
     let store = service.stores.get(&given.store)?;
     store.require_namespace(&given.ns)?;
+    let mut gone = Vec::new();
+    if !given.dry_run {
+        let selection = Selection::Namespace(given.ns.clone(), given.max_depth);
+        let mut groups: Vec<_> = Vec::new();
+        for entry in store.select(&selection)? {
+            let place = (entry.namespace.clone(), entry.name.group.clone());
+            if groups.last() != Some(&place) {
+                groups.push(place);
+            }
+        }
+        for (namespace, group) in groups {
+            let pruned = would_go(&store.prune(&namespace, &group, &given.keep(), true)?);
+            gone.extend(pruned.iter().map(|name| placed(store.name(), &namespace, name)));
+        }
+    }
+    if gone.is_empty() {
+        return prune_all(service, call, given, store);
+    }
+    let subject = format!(
+        "prune {} {}, by which {} recovery points are deleted",
+        store.name(),
+        given.ns,
+        gone.len()
+    );
+    let guarded = Guarded {
+        action: Action::Delete,
+        path: &super::acl_path(store.name(), &given.ns),
+        subject: &subject,
+        exact: &gone.join("\n"),
+        reason: None,
+    };
+    call.guarded(&guarded, || prune_all(service, call, given, store.clone()))
+}
+
+fn prune_all(service: &Service, call: &Call, given: OfStore, store: Arc<Datastore>) -> ApiResult<Answer> {
     let (who, access): (AuthId, _) = (call.who()?.clone(), call.access().clone());
     let id = task_id(store.name(), &given.ns, None);
     let work = move |task: &Task| {
@@ -145,7 +210,7 @@ fn all(service: &Service, call: &Call, given: OfStore) -> ApiResult<Answer> {
                 return Err("it was stopped".into());
             }
             let path = super::acl_path(store.name(), &namespace);
-            let has = access.privileges(&who, &path);
+            let has = access.privileges_in_group(&who, &path, &group);
             let owner = store.owner(&namespace, &group).map_err(failed)?;
             let owns = owner.is_some_and(|owner| who.owns_as(&owner));
             let full = has.intersects(Privileges::DATASTORE_MODIFY);

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Service, allowed, first_line, parameters};
+use super::{Service, allowed, allowed_in, first_line, guarded_in_group, parameters, placed};
 use crate::access::Privileges;
 use crate::formats::blob::MAX_ENCODED;
 use crate::formats::ids::{BackupId, BackupType};
@@ -48,12 +48,24 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
             Privileges::DATASTORE_PRUNE,
         )?;
         let name = given.snapshot();
-        store.forget(&given.ns, &name).map_err(|error| {
-            let mut error = ApiError::from(error);
-            error.message = format!("failed to delete snapshot - {}", error.message);
-            error
-        })?;
-        Ok(Answer::null())
+        // Before somebody is asked to approve it.
+        store.snapshot(&given.ns, &name)?;
+        let what = placed(store.name(), &given.ns, &name);
+        let subject = format!("delete the recovery point {what}");
+        guarded_in_group(
+            &call,
+            (store.name(), &given.ns, &name.group),
+            &subject,
+            &what,
+            || {
+                store.forget(&given.ns, &name).map_err(|error| {
+                    let mut error = ApiError::from(error);
+                    error.message = format!("failed to delete snapshot - {}", error.message);
+                    error
+                })?;
+                Ok(Answer::null())
+            },
+        )
     });
     let of = service.clone();
     router.on_blocking(
@@ -110,8 +122,18 @@ fn protection(router: &mut Router, service: &Service) {
     router.on_blocking(Method::PUT, PATH, move |call, given: Protected| {
         let own = Privileges::DATASTORE_BACKUP;
         let store = given.store(&of, &call, Privileges::DATASTORE_MODIFY, own)?;
-        store.set_protected(&given.ns, &given.snapshot(), given.protected)?;
-        Ok(Answer::null())
+        let name = given.snapshot();
+        let set = || {
+            store.set_protected(&given.ns, &name, given.protected)?;
+            Ok(Answer::null())
+        };
+        if given.protected || !store.snapshot(&given.ns, &name)?.is_protected() {
+            return set();
+        }
+        let what = placed(store.name(), &given.ns, &name);
+        let subject = format!("take the protection of the recovery point {what} away");
+        let place = (store.name(), &given.ns, &name.group);
+        guarded_in_group(&call, place, &subject, &what, set)
     });
 }
 
@@ -126,7 +148,7 @@ macro_rules! checked_store {
                 full: Privileges,
                 own: Privileges,
             ) -> ApiResult<std::sync::Arc<Datastore>> {
-                let may = allowed(call, &self.store, &self.ns, full, own)?;
+                let may = allowed_in(call, (&self.store, &self.ns, &self.group()), full, own)?;
                 let store = service.stores.get(&self.store)?;
                 let name = self.snapshot();
                 // That of a group whose last snapshot is gone is told as what it is for the caller.
@@ -168,7 +190,7 @@ fn list(service: &Service, call: &Call, given: &Wanted) -> ApiResult<Answer> {
                 .backup_id
                 .as_ref()
                 .is_none_or(|wanted| *wanted == name.backup_id);
-        if !is_wanted || !may.covers(call, &store, group)? {
+        if !is_wanted || !may.covers(call, &store, &given.ns, group)? {
             continue;
         }
         let owner = json!(store.owner_of(group));

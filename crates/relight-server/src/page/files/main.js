@@ -9,6 +9,7 @@ import { drills, evidence, repositories } from "./lists.js";
 import { plan } from "./plan.js";
 import { signIn } from "./signin.js";
 import { account } from "./account.js";
+import { access } from "./access.js";
 
 const pages = [
   ["", "Overview", overview],
@@ -16,7 +17,8 @@ const pages = [
   ["drills", "Drills", drills],
   ["repositories", "Repositories", repositories],
   ["plan", "Plan", plan, "Sys.Audit"],
-  ["evidence", "Evidence", evidence, "Sys.Audit"],
+  ["evidence", "Evidence", evidence, "Evidence.Read"],
+  ["access", "Access", access],
 ];
 const others = { workload, run, account };
 let leave = new AbortController();

@@ -10,6 +10,7 @@ use relight_workloads::kind::KeepsLog;
 use serde_json::{Map, Value, json};
 
 use super::{Done, repository_of};
+use crate::approvals;
 use crate::evidence::detail::Figures;
 use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::kinds;
@@ -66,8 +67,32 @@ fn candidate(
     }
 }
 
+/// The plan keeps less than the one before, and nobody has agreed.
+fn held_back(held: &approvals::Held) -> RunFailure {
+    let until = match held.until {
+        Some(until) => format!(
+            "until somebody decides on request {}, or {until} has come",
+            held.number
+        ),
+        None => format!(
+            "as request {} was denied: change the plan back, or to something else",
+            held.number
+        ),
+    };
+    let why = held.lowered.join("; ");
+    RunFailure::new(
+        Code::NotApproved,
+        format!("the plan keeps or promises less than before ({why}): nothing is forgotten {until}"),
+    )
+}
+
 pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<Done, RunFailure> {
     let name = repository_of(task)?;
+    let held = approvals::held(&context.state, &context.approvals, planned, Timestamp::now());
+    let held = held.map_err(|error| RunFailure::new(Code::Internal, error.to_string()))?;
+    if let Some(held) = held {
+        return Err(held_back(&held));
+    }
     let datastore = context.datastore(name)?;
     let all = datastore.snapshots()?;
     let repository = datastore.repository();

@@ -1,0 +1,87 @@
+// Who may do what, what waits for a second person, and where users are logged in.
+
+import { el, paged, table, tell } from "./dom.js";
+import { call, get, post, session } from "./api.js";
+import { time } from "./words.js";
+
+const kinds = { waiting: "warn", approved: "good", denied: "bad", used: "", expired: "" };
+const actions = { delete: "deleting recovery points early", retention: "keeping them shorter or promising less", keys: "giving keys away", restore: "restoring over production", access: "changing who may do what" };
+
+function decision(request, again) {
+  if (!request["may-decide"]) {
+    const made = request.decision;
+    return made ? el("span", null, `${made.approved ? "approved" : "denied"} by ${made.by}`, made.remark ? `: ${made.remark}` : "") : request.who === session.user ? "Somebody else has to decide." : null;
+  }
+  const remark = el("input", { "aria-label": `Remark on request ${request.number}`, placeholder: "Remark", maxlength: "1000" });
+  const buttons = [];
+  const decide = (word) => async () => {
+    buttons.forEach((button) => { button.disabled = true; });
+    try {
+      await post(`approvals/${request.number}/${word}`, { remark: remark.value });
+      tell(word === "approve" ? `Request ${request.number} is approved: ${request.who} can do it once.` : `Request ${request.number} is denied.`);
+      await again();
+    } catch (error) { tell(error.message); buttons.forEach((button) => { button.disabled = false; }); }
+  };
+  buttons.push(el("button", { type: "button", class: "do", on: { click: decide("approve") } }, `Approve ${request.number}`),
+    el("button", { type: "button", class: "quiet", on: { click: decide("deny") } }, `Deny ${request.number}`));
+  return el("div", { class: "decide" }, remark, ...buttons);
+}
+
+async function requests(place, signal) {
+  const first = await get("approvals", { limit: 1 }, signal);
+  const again = () => requests(place, signal);
+  const list = await paged("Requests, newest first", [
+    ["Number", (request) => String(request.number), "number"], ["Who", (request) => request.who, "name"],
+    ["What", (request) => el("span", null, request.subject, request.reason ? el("span", { class: "dim" }, ` Why: ${request.reason}`) : ""), "name"],
+    ["Standing", (request) => el("span", { class: `tag ${kinds[request.standing] ?? ""}` }, request.standing)],
+    ["Until", (request) => time(request.expires)], ["Decision", (request) => decision(request, again), "name"],
+  ], async (from) => {
+    const { data, next } = await get("approvals", { limit: 50, before: from }, signal);
+    return { rows: data, next };
+  }, "Nobody has asked for anything.");
+  const needed = first.required.map((action) => actions[action] ?? action);
+  const glass = first["broken-glass"];
+  place.replaceChildren(
+    el("p", { class: needed.length ? null : "warn" }, needed.length ? `A second person is needed for ${needed.join(", ")}.` : "Nothing needs a second person here: whoever has the privilege can delete recovery points alone. [approvals] in the configuration changes that."),
+    glass ? el("div", { class: "fault", role: "alert" }, el("p", null, `The glass was broken by ${glass.who}: nothing needs a second person until `, time(glass.until), `. The reason given: ${glass.reason}`)) : "",
+    list);
+}
+
+async function sessions(place, signal) {
+  const end = (one) => async (event) => {
+    event.target.disabled = true;
+    try {
+      await call("DELETE", `sessions/${one.id}`);
+      if (one.this) return location.reload();
+      tell(`${one.user} is logged out there.`);
+      await sessions(place, signal);
+    } catch (error) { event.target.disabled = false; tell(error.message); }
+  };
+  place.replaceChildren(await paged("Where users are logged in", [
+    ["User", (one) => one.user, "name"], ["Since", (one) => time(one.since)], ["Until", (one) => time(one.until)], ["From", (one) => one.address],
+    ["", (one) => el("button", { type: "button", class: "quiet", "aria-label": `Log ${one.user} out, there since ${one.since}`, on: { click: end(one) } }, one.this ? "Log out here" : "Log out")],
+  ], async (from) => {
+    const { data, next } = await get("sessions", { limit: 50, from }, signal);
+    return { rows: data, next };
+  }, "Nobody is logged in by a password."));
+}
+
+export async function access(_, signal) {
+  const waiting = el("section"), logged = el("section");
+  const [{ data: roles }] = await Promise.all([get("roles", {}, signal), requests(waiting, signal), sessions(logged, signal)]);
+  const grants = (user) => el("ul", { class: "plain" }, user.grants.map((grant) =>
+    el("li", null, `${grant.role ?? grant.privileges.join(", ")} at ${grant.path}`, grant.who !== user.user ? ` (${grant.who})` : "", grant.role === null ? " by the plan" : "", grant.below ? "" : ", not below")));
+  return [el("h1", null, "Access"), el("h2", null, "Approvals"), waiting,
+    el("h2", null, "Users"), await paged("Users and what they may do", [
+      ["User", (user) => el("span", null, user.user, user.comment ? el("span", { class: "dim" }, ` ${user.comment}`) : ""), "name"],
+      ["Enabled", (user) => el("span", { class: `tag ${user.enabled ? "good" : "bad"}` }, user.enabled ? "yes" : "no")],
+      ["Groups", (user) => user.groups.join(", "), "name"], ["Tokens", (user) => user.tokens.join(", "), "name"], ["May", grants, "name"],
+    ], async (from) => {
+      const { data, next } = await get("users", { limit: 50, from }, signal);
+      return { rows: data, next };
+    }, "There are no users."),
+    el("h2", null, "Sessions"), logged,
+    el("h2", null, "Roles"), table("Roles", [
+      ["Role", (role) => role.name, "name"], ["What for", (role) => role.comment, "name"], ["Privileges", (role) => role.privileges.join(", "), "name"],
+    ], roles).element];
+}
