@@ -1,6 +1,6 @@
 //! The configuration: one TOML file. What it does not know it refuses, with the line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Result, ServerError};
-use crate::signin::SignIn;
+use crate::signin::{self, RealmConfig, SignIn, SignInConfig};
 
 /// Where the configuration lies unless another place is named.
 pub const DEFAULT_PATH: &str = "/etc/relight/relight.toml";
@@ -33,6 +33,9 @@ pub struct Config {
     /// How people prove who they are.
     #[serde(default, rename = "signin")]
     pub sign_in: SignInConfig,
+    /// Whose users the server does not keep itself, by the realm in their names.
+    #[serde(default, rename = "realm")]
+    pub realms: BTreeMap<String, RealmConfig>,
     /// Where it was read from.
     #[serde(skip)]
     pub path: PathBuf,
@@ -119,25 +122,6 @@ pub struct MailConfig {
     pub user: Option<String>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
-}
-
-/// `[signin]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct SignInConfig {
-    /// Whether the server's own users need a second factor beside their password.
-    pub totp: SecondFactorRule,
-}
-
-/// Whether a second factor is needed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SecondFactorRule {
-    /// Whoever wants one has one.
-    #[default]
-    Optional,
-    /// Nobody logs in without one.
-    Required,
 }
 
 /// How a connection to a mail server is protected.
@@ -245,10 +229,11 @@ impl Config {
     }
 
     /// What it says of log-ins.
-    pub fn sign_in(&self) -> SignIn {
-        SignIn {
-            second_factor_required: self.sign_in.totp == SecondFactorRule::Required,
-        }
+    ///
+    /// # Errors
+    /// A file that it names cannot be read.
+    pub fn sign_in(&self) -> Result<SignIn> {
+        SignIn::new(&self.sign_in, &self.realms)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -289,6 +274,7 @@ impl Config {
                 ));
             }
         }
+        signin::config::check(&self.sign_in, &self.realms)?;
         let mut names = BTreeSet::new();
         for repository in &self.repositories {
             let RepositoryConfig { name, location, .. } = repository;
@@ -340,6 +326,7 @@ impl Config {
         for path in paths {
             *path = folder.join(&*path);
         }
+        signin::config::rebase(&mut self.realms, folder);
     }
 }
 

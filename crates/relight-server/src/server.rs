@@ -87,7 +87,7 @@ impl Server {
         let tasks = Tasks::open(&tasks_folder, &host).map_err(ServerError::file("open", &tasks_folder))?;
         let gate = Gate::new(state)?
             .with_approvals(config.approvals.clone())
-            .with_sign_in(config.sign_in());
+            .with_sign_in(config.sign_in()?);
         let gate = Arc::new(gate);
         let mut router = Router::new();
         let about = rest::About {
@@ -209,6 +209,7 @@ impl Server {
             ));
         }
         let watching = tokio::spawn(jobs::watch(self.jobs.clone(), self.stop.subscribe()));
+        self.gate.watch_directories(&self.stop);
         note(&self.gate, Kind::Server, "the server was started");
         for repository in &self.config.repositories {
             let key = if repository.key_file.is_some() {

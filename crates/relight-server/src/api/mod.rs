@@ -8,6 +8,7 @@ mod operation;
 mod overview;
 mod people;
 mod plan;
+mod providers;
 mod repositories;
 mod runs;
 mod schema;
@@ -70,6 +71,7 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     let mut table = Table::new(router, desk);
     session::operations(&mut table);
     second_factor::operations(&mut table);
+    providers::operations(&mut table);
     overview::operations(&mut table);
     workloads::operations(&mut table);
     runs::operations(&mut table);

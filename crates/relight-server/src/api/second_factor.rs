@@ -175,7 +175,7 @@ fn account_of(desk: &Desk, call: &Call) -> ApiResult<Answer> {
     };
     let factor = factor.map(|factor| json!({"since": since(factor.since), "recovery-codes": factor.codes}));
     Answer::data(json!({
-        "user": user, "password": found.password.is_some(), "second-factor": factor,
+        "user": user, "password": desk.gate.has_password(found), "second-factor": factor,
         "required": desk.gate.must_have_factor(found),
     }))
 }

@@ -34,19 +34,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("csrf", schema::maybe(schema::text())),
         ("may", schema::list(schema::text())),
     ]);
-    let asked = schema::object(vec![
-        ("user", schema::text()),
-        ("ticket", schema::text()),
-        ("enrolled", schema::truth()),
-        ("recovery-codes", schema::count()),
-    ]);
-    let logged_in = schema::object(vec![
-        ("user", schema::maybe(schema::text())),
-        ("csrf", schema::maybe(schema::text())),
-        ("may", schema::list(schema::text())),
-        ("second-factor", schema::maybe(asked)),
-        ("recovery-codes", schema::list(schema::text())),
-    ]);
+    let logged_in = log_in_answer();
     table.add(
         Operation::get(
             PATH,
@@ -135,10 +123,27 @@ pub(super) fn operations(table: &mut Table<'_>) {
     );
 }
 
+/// Shape of what a log-in answers.
+pub(super) fn log_in_answer() -> Value {
+    let asked = schema::object(vec![
+        ("user", schema::text()),
+        ("ticket", schema::text()),
+        ("enrolled", schema::truth()),
+        ("recovery-codes", schema::count()),
+    ]);
+    schema::object(vec![
+        ("user", schema::maybe(schema::text())),
+        ("csrf", schema::maybe(schema::text())),
+        ("may", schema::list(schema::text())),
+        ("second-factor", schema::maybe(asked)),
+        ("recovery-codes", schema::list(schema::text())),
+    ])
+}
+
 const FORGOTTEN: HeaderValue =
     HeaderValue::from_static("__Host-PBSAuthCookie=; Max-Age=0; Secure; HttpOnly; SameSite=Strict; Path=/");
 
-fn with_cookie(answer: Answer, cookie: HeaderValue) -> Answer {
+pub(super) fn with_cookie(answer: Answer, cookie: HeaderValue) -> Answer {
     answer.header(SET_COOKIE, cookie)
 }
 
@@ -180,7 +185,7 @@ struct Asked {
 }
 
 /// Pages of others must not log anybody in here as somebody else. What sends no such header is no browser of today.
-fn require_own_page(call: &Call) -> ApiResult<()> {
+pub(super) fn require_own_page(call: &Call) -> ApiResult<()> {
     match call.headers().get("sec-fetch-site").map(HeaderValue::as_bytes) {
         None | Some(b"same-origin" | b"none") => Ok(()),
         Some(_) => Err(ApiError::new(

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Gate, Issued, Refusal};
 use crate::error::{Result, ServerError};
-use crate::signin::TotpSecret;
+use crate::signin::{Realm, TotpSecret};
 use crate::state::{Known, PasswordHash, RecoveryCodes, SecondFactor, State, Tried, User};
 
 /// What a good password gives.
@@ -84,13 +84,22 @@ impl Gate {
         password: &str,
         peer: Option<SocketAddr>,
     ) -> Result<User, Refusal> {
-        let now = now();
+        let (now, name) = (now(), &*self.canonical(name));
         self.throttle.check(peer, name, now).map_err(Refusal::TooMany)?;
         let known = self.known().ok_or(Refusal::Wrong)?;
-        let found = find(&known, name);
+        if let Some((user, directory)) = self.directory_of(name) {
+            let admitted = self.admit_by_directory(&user, &directory, password).await;
+            return admitted.inspect_err(|refusal| {
+                if *refusal == Refusal::Wrong {
+                    self.throttle.failed(peer, name, now);
+                }
+            });
+        }
+        // Whoever has a provider has no password here, and the same work is done for nothing.
+        let found = find(&known, name).filter(|user| self.keeps_password(&user.id));
         let hash = found.and_then(|user| user.password.clone());
         let good = self.is_password(hash, password).await;
-        match found.filter(|user| good && user.is_active(now)) {
+        match found.filter(|user| good && self.is_active(user, now)) {
             Some(user) => Ok(user.clone()),
             None => {
                 self.throttle.failed(peer, name, now);
@@ -116,7 +125,7 @@ impl Gate {
 
     /// A new ticket for an old one.
     fn renew(&self, name: &str, ticket: &str, peer: Option<SocketAddr>) -> Result<LoggedIn, Refusal> {
-        let now = now();
+        let (now, name) = (now(), &*self.canonical(name));
         self.throttle.check(peer, name, now).map_err(Refusal::TooMany)?;
         let known = self.known().ok_or(Refusal::Wrong)?;
         let is_of = |user: &&User| {
@@ -124,10 +133,14 @@ impl Gate {
             ticket.is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
         };
         let ended = known.ended.contains(&super::sessions::id_of(ticket));
+        // Whom a provider vouches for goes there again: nothing else tells whether it still does.
+        let is_known_here =
+            |user: &&User| !matches!(self.sign_in.realm_of(&user.id), Some(Realm::Provider(_)));
         let found = find(&known, name)
             .filter(|_| !ended)
             .filter(is_of)
-            .filter(|user| user.is_active(now));
+            .filter(is_known_here)
+            .filter(|user| self.is_active(user, now));
         match found {
             // Whoever has to have a second factor since then logs in again.
             Some(user) if !self.must_have_factor(user) || self.factor(&user.id)?.is_some() => {
@@ -152,7 +165,7 @@ impl Gate {
         code: &str,
         peer: Option<SocketAddr>,
     ) -> Result<LoggedIn, Refusal> {
-        let at = now();
+        let (at, name) = (now(), &*self.canonical(name));
         self.throttle.check(peer, name, at).map_err(Refusal::TooMany)?;
         let user = match self.challenged(name, challenge) {
             Some(user) => user,
@@ -255,7 +268,7 @@ impl Gate {
 
     fn challenged(&self, name: &str, challenge: &str) -> Option<User> {
         let (known, now) = (self.known()?, now());
-        let user = find(&known, name).filter(|user| user.is_active(now))?;
+        let user = find(&known, &self.canonical(name)).filter(|user| self.is_active(user, now))?;
         self.tickets
             .verify_challenge(challenge, &user.id, user.epoch, now)
             .ok()?;
@@ -263,7 +276,7 @@ impl Gate {
     }
 
     /// `renewed`: the ticket in place of which this one is given.
-    fn logged_in(
+    pub(super) fn logged_in(
         &self,
         user: &User,
         codes: Option<RecoveryCodes>,
@@ -281,7 +294,21 @@ impl Gate {
 
     /// Whether a user may log in with a second factor only.
     pub fn must_have_factor(&self, user: &User) -> bool {
-        user.password.is_some() && self.sign_in.second_factor_required
+        self.has_password(user) && self.sign_in.requires_factor(&user.id)
+    }
+
+    /// Whether a user logs in with a password.
+    pub fn has_password(&self, user: &User) -> bool {
+        match self.sign_in.realm_of(&user.id) {
+            None => user.password.is_some(),
+            Some(Realm::Directory(_)) => true,
+            Some(Realm::Provider(_)) => false,
+        }
+    }
+
+    /// Whether the server keeps the password of a user itself.
+    pub fn keeps_password(&self, user: &UserId) -> bool {
+        self.sign_in.realm_of(user).is_none()
     }
 
     pub(crate) fn factor(&self, user: &UserId) -> Result<Option<SecondFactor>, Refusal> {
@@ -289,7 +316,7 @@ impl Gate {
         self.state.second_factor(user).map_err(unreadable)
     }
 
-    async fn with_state<T: Send + 'static>(
+    pub(super) async fn with_state<T: Send + 'static>(
         &self,
         work: impl FnOnce(&State) -> Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {

@@ -1,5 +1,6 @@
 //! Who sends a request, and what that one may do: the answers to what the service asks, from the state.
 
+mod directories;
 mod log_in;
 mod records;
 mod sessions;
@@ -41,6 +42,8 @@ pub enum Refusal {
     TooMany(u64),
     /// The password was good, and the code after it was not.
     WrongCode,
+    /// The directory of a realm cannot be asked.
+    Unavailable,
 }
 
 /// The gate.
@@ -127,6 +130,11 @@ impl Gate {
         }
     }
 
+    /// What the configuration says of log-ins.
+    pub fn sign_in(&self) -> &SignIn {
+        &self.sign_in
+    }
+
     /// The state.
     pub fn state(&self) -> &Arc<State> {
         &self.state
@@ -167,7 +175,7 @@ impl Gate {
         if !token.has_secret(&secret) {
             return Err(wrong("wrong secret"));
         }
-        if !user.is_active(now) || !token.is_active(now) {
+        if !self.is_active(user, now) || !token.is_active(now) {
             return Err(wrong("disabled or expired"));
         }
         Ok(id)
@@ -196,7 +204,7 @@ impl Gate {
                 "it was not signed here, or the password was changed since".into(),
             ));
         }
-        if !user.is_active(now) {
+        if !self.is_active(user, now) {
             return Err(wrong("the user is disabled or expired".into()));
         }
         if known.ended.contains(&sessions::id_of(&ticket)) {

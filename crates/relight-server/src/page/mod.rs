@@ -1,8 +1,11 @@
 //! The page at `/`: files that are part of the program. Browsers need nothing but this server.
 
+use std::collections::HashMap;
+
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use relight_pbs::service::http::{Answer, Body, NoParameters, Router};
+use serde::de::IgnoredAny;
 
 /// Scripts and styles come from here and nowhere else, nothing is embedded, and nobody shows the page inside another one.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -48,6 +51,20 @@ pub(crate) fn routes(router: &mut Router) {
             })
             .public();
     }
+    // Where providers of identities send browsers back to; what they say is in the query, and the page reads it.
+    router
+        .on_own(
+            Method::GET,
+            "/signed-in",
+            move |_, _: HashMap<String, IgnoredAny>| {
+                std::future::ready(Ok(Answer::Raw {
+                    content_type: HTML,
+                    headers: headers(),
+                    body: Body::whole(FILES[0].2),
+                }))
+            },
+        )
+        .public();
 }
 
 fn headers() -> HeaderMap {

@@ -90,6 +90,10 @@ pub(crate) fn refused_log_in(call: &Call, refusal: Refusal) -> ApiError {
             StatusCode::UNAUTHORIZED,
             "the code is wrong, was used already, or came too late",
         ),
+        Refusal::Unavailable => ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the directory of this realm cannot be asked now; users of this server itself can log in",
+        ),
         Refusal::TooMany(seconds) => {
             tracing::warn!(target: "audit", peer = ?call.peer(), "too many wrong passwords or codes; none is looked at for {seconds} s");
             ApiError::new(
@@ -112,6 +116,11 @@ struct Password {
 
 async fn set_password(gate: Arc<Gate>, call: Call, change: Password) -> ApiResult<Answer> {
     require_self_or_modify(&call, &change.userid)?;
+    if !gate.keeps_password(&change.userid) {
+        return Err(ApiError::bad_request(
+            "the password is kept elsewhere: change it there",
+        ));
+    }
     if is_self(call.who()?, &change.userid) {
         let old = Zeroizing::new(change.confirmation_password.unwrap_or_default());
         let checked = gate

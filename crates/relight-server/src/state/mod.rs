@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod directory_users;
 mod evidence;
 mod remotes;
 mod roles;
@@ -31,6 +32,7 @@ use rusqlite::Connection;
 
 pub use approvals::{ApprovalFilter, NewApproval};
 pub use audit::{Record, RecordFilter};
+pub use directory_users::Elsewhere;
 pub use evidence::EvidenceFilter;
 pub use remotes::{Remote, RemoteChange};
 pub use roles::OwnRole;

@@ -76,6 +76,31 @@ impl Known {
     }
 }
 
+/// Notes which groups a user is in. Gives whether they are others than before.
+pub(super) fn put_groups(
+    connection: &Connection,
+    user: &UserId,
+    groups: &[GroupId],
+) -> rusqlite::Result<bool> {
+    let mut before =
+        connection.prepare_cached("SELECT name FROM user_groups WHERE user = ? ORDER BY name")?;
+    let before: Vec<String> = before
+        .query_map([user.as_str()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut now: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
+    now.sort_unstable();
+    now.dedup();
+    if before == now {
+        return Ok(false);
+    }
+    connection.execute("DELETE FROM user_groups WHERE user = ?", [user.as_str()])?;
+    let mut insert = connection.prepare_cached("INSERT INTO user_groups (user, name) VALUES (?, ?)")?;
+    for group in now {
+        insert.execute([user.as_str(), group])?;
+    }
+    Ok(true)
+}
+
 impl State {
     /// Makes a role, or changes what it allows.
     ///
@@ -135,12 +160,7 @@ impl State {
     pub fn set_groups(&self, user: &UserId, groups: &[GroupId]) -> Result<()> {
         self.change(|connection| {
             users::must_be(connection, user)?;
-            connection.execute("DELETE FROM user_groups WHERE user = ?", [user.as_str()])?;
-            let mut statement =
-                connection.prepare_cached("INSERT OR IGNORE INTO user_groups (user, name) VALUES (?, ?)")?;
-            for group in groups {
-                statement.execute([user.as_str(), group.as_str()])?;
-            }
+            put_groups(connection, user, groups)?;
             Ok(())
         })
     }

@@ -247,6 +247,15 @@ const STEPS: &[&str] = &[
         one INTEGER PRIMARY KEY CHECK (one = 1),
         text TEXT NOT NULL
     ) STRICT;",
+    // 11: users that are kept elsewhere.
+    "CREATE TABLE directory_users (
+        user TEXT PRIMARY KEY NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        -- What stays the same when the name is given to somebody else.
+        subject TEXT NOT NULL,
+        -- When the directory was asked last, and since when it lets the user in no more; seconds since 1970.
+        checked INTEGER NOT NULL,
+        gone INTEGER
+    ) STRICT;",
 ];
 
 /// Brings the tables of a database to this version.

@@ -251,7 +251,7 @@ impl State {
 }
 
 /// Ends all tickets of a user.
-fn end_sessions(connection: &Connection, user: &UserId) -> Result<(), Change> {
+pub(super) fn end_sessions(connection: &Connection, user: &UserId) -> Result<(), Change> {
     connection.execute("UPDATE users SET epoch = epoch + 1 WHERE id = ?", [user.as_str()])?;
     Ok(())
 }

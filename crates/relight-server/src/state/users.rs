@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use relight_pbs::access::UserId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::directory_users::Elsewhere;
 use super::{Change, Known, State, random, refused};
 use crate::error::{Result, ServerError};
 
@@ -31,12 +32,16 @@ pub struct User {
     pub password: Option<PasswordHash>,
     /// Goes up when the password changes.
     pub epoch: i64,
+    /// What its directory says; none for the server's own users.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 impl User {
     /// Whether it may do anything at a time (seconds since 1970).
     pub fn is_active(&self, now: i64) -> bool {
-        self.enabled && self.expires.is_none_or(|end| end == 0 || now < end)
+        self.enabled
+            && self.expires.is_none_or(|end| end == 0 || now < end)
+            && self.elsewhere.as_ref().is_none_or(|elsewhere| !elsewhere.gone)
     }
 }
 
@@ -154,14 +159,18 @@ fn derive(password: &[u8], salt: &[u8], (memory, passes, lanes): (u32, u32, u32)
 }
 
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<User>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, enabled, expires, comment, password, epoch FROM users ORDER BY id")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, enabled, expires, comment, password, epoch, directory_users.user, gone \
+             FROM users LEFT JOIN directory_users ON directory_users.user = id ORDER BY id",
+    )?;
     let rows = statement.query_map([], user)?;
     rows.collect()
 }
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     let password: Option<String> = row.get(4)?;
+    let known_elsewhere: Option<String> = row.get(6)?;
+    let gone: Option<i64> = row.get(7)?;
     Ok(User {
         id: super::rules::parsed(row, 0)?,
         enabled: row.get(1)?,
@@ -169,6 +178,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         comment: row.get(3)?,
         password: password.as_deref().and_then(PasswordHash::from_text),
         epoch: row.get(5)?,
+        elsewhere: known_elsewhere.map(|_| Elsewhere { gone: gone.is_some() }),
     })
 }
 

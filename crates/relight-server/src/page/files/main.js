@@ -7,7 +7,7 @@ import { workload } from "./workload.js";
 import { run, runs } from "./runs.js";
 import { drills, evidence, repositories } from "./lists.js";
 import { plan } from "./plan.js";
-import { signIn } from "./signin.js";
+import { comeBack, signIn } from "./signin.js";
 import { account } from "./account.js";
 import { access } from "./access.js";
 
@@ -31,11 +31,11 @@ function head(current) {
   document.getElementById("nav").replaceChildren(...links);
 }
 
-function logInForm() {
+function logInForm(words) {
   leave.abort();
   head(null);
   document.title = "Log in – Relight";
-  signIn(navigate);
+  signIn(navigate, words);
 }
 
 async function navigate() {
@@ -75,8 +75,12 @@ document.getElementById("out").addEventListener("click", async () => {
 });
 window.addEventListener("hashchange", navigate);
 try {
-  await resume();
-  await navigate();
+  const refused = location.pathname === "/signed-in" ? await comeBack() : null;
+  if (refused) logInForm(refused);
+  else {
+    if (session.user === null) await resume();
+    await navigate();
+  }
 } catch (error) {
   show(fault(error));
 }

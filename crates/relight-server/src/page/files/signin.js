@@ -1,7 +1,7 @@
 // Log-in: the password, then the second factor if one is asked for.
 
-import { el, show, svg } from "./dom.js";
-import { enter, post } from "./api.js";
+import { el, show, svg, tell } from "./dom.js";
+import { call, enter, get, post } from "./api.js";
 
 // A form in the middle of the page. `submit` throws what is to be told.
 function form(title, submit, ...parts) {
@@ -19,13 +19,14 @@ function form(title, submit, ...parts) {
 
 export const code = (id) => el("input", { id, name: "otp", autocomplete: "one-time-code", autocapitalize: "none", spellcheck: "false", required: true });
 
-export function signIn(done) {
+export function signIn(done, words) {
   const user = el("input", { id: "user", name: "username", autocomplete: "username", required: true, autocapitalize: "none", spellcheck: "false" });
   const password = el("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true });
+  const realm = el("select", { id: "realm" }), choice = el("label", { for: "realm", hidden: true }, "Known to", realm);
   show(form("Log in", async () => {
     const name = user.value.trim();
     try {
-      const { data } = await post("session", { user: name.includes("@") ? name : `${name}@pbs`, password: password.value });
+      const { data } = await post("session", { user: name.includes("@") ? name : `${name}@${realm.value || "pbs"}`, password: password.value });
       const asked = data["second-factor"];
       if (!asked) { enter(data); await done(); } else if (asked.enrolled) ask(asked, done); else await enrol(asked, done);
     } catch (error) {
@@ -34,8 +35,33 @@ export function signIn(done) {
       if (error.status === 401) error.message = "The name or the password is wrong.";
       throw error;
     }
-  }, el("label", { for: "user" }, "User, such as jane@pbs", user), el("label", { for: "password" }, "Password", password)));
+  }, words ? el("div", { class: "fault", role: "alert" }, el("p", null, words)) : null, el("label", { for: "user" }, "User, such as jane@pbs", user), el("label", { for: "password" }, "Password", password), choice));
   user.focus();
+  // The form is there at once; what else there is to log in with comes after it.
+  get("realms").then(({ data }) => {
+    const directories = data.filter((one) => !one.provider);
+    choice.hidden = directories.length === 0;
+    realm.replaceChildren(el("option", { value: "pbs" }, "this server"), ...directories.map((one) => el("option", { value: one.name }, one.title)));
+    document.querySelector("form.login")?.append(...data.filter((one) => one.provider).map(away));
+  }, () => {});
+}
+
+// A button that leads to a provider of identities.
+const away = ({ name, title }) => el("button", { type: "button", class: "quiet", on: { click: async (event) => {
+  event.target.disabled = true;
+  try { location.assign((await post("session/provider", { realm: name })).data.url); } catch (error) { tell(error.message); event.target.disabled = false; }
+} } }, `Log in with ${title}`);
+
+// Back from a provider: what came with it is handed over, and does not stay in the history.
+export async function comeBack() {
+  const response = location.search;
+  history.replaceState(null, "", "/");
+  try {
+    enter((await call("PUT", "session/provider", { body: { response } })).data);
+    return null;
+  } catch (error) {
+    return error.status === 401 ? "You were not let in: the log-in took too long, or you are in none of the groups that may. An administrator finds the reason in the server's log." : error.message;
+  }
 }
 
 function ask(asked, done) {
