@@ -102,13 +102,15 @@ impl Gate {
         peer: Option<SocketAddr>,
     ) -> Result<LoggedIn, Refusal> {
         let now = Timestamp::now().as_second();
-        self.throttle.check(peer, "@", now).map_err(Refusal::TooMany)?;
+        // Each log-in has a state of its own, so that only all of an address are counted: nobody's name is known yet.
+        let state = answer.get("state").cloned().unwrap_or_default();
+        self.throttle.check(peer, &state, now).map_err(Refusal::TooMany)?;
         let provider = answer
             .get("state")
             .and_then(|state| self.sign_in.provider_of(state))
             .cloned();
         let wrong = || {
-            self.throttle.failed(peer, "@", now);
+            self.throttle.failed(peer, &state, now);
             Refusal::Wrong
         };
         let provider = provider.ok_or_else(wrong)?;
