@@ -8,10 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use relight_model::TimeSpan;
 use relight_model::check;
-use relight_model::plan::Plan;
-use relight_model::schedule::{Clock, JobId, Outcome as Ending, Schedule, State as Memory};
-use relight_server::evidence::detail::{Ended, Figures, RunDetail, details};
+use relight_model::objective::Verdict;
+use relight_model::plan::{PickRule, Plan};
+use relight_model::schedule::{Clock, JobId, Outcome as Ending, RunKind, Schedule, State as Memory};
+use relight_server::evidence::detail::{DrillDetail, Ended, Figures, RunDetail, details};
 use relight_server::evidence::{Kind, NewEvidence, Outcome};
 use relight_server::runs;
 use relight_server::state::{NewRun, Remembered, RunFilter, State};
@@ -26,7 +28,7 @@ fn plan() -> String {
     let mut text = String::from(
         "[plan]\ntime-zone = 'Europe/Berlin'\n[[repository]]\nname = 'main'\nruns = 50\nforget = '07:00'\ncollect = '09:00'\n\
          [limit]\nruns = 50\n[limit.host]\ndefault = 10\n[policy.linux]\nschedule = '02:00'\nstagger = '3 h'\nmethod = 'image'\n\
-         repository = 'main'\nretention = { keep-daily = 14 }\nrpo = '24 h'\nrpo-tolerance = '5 h'\nrto = '4 h'\n\
+         repository = 'main'\nretention = { keep-daily = 14 }\ncatch-up = false\nrpo = '24 h'\nrpo-tolerance = '5 h'\nrto = '4 h'\n\
          verify = 'sat 12:00'\ndrill = 'quarterly'\n",
     );
     for number in 0..WORKLOADS {
@@ -59,7 +61,7 @@ impl Years<'_> {
         let failed = chance.is_multiple_of(97);
         let started = due.checked_add(SignedDuration::from_millis((chance % 3_600_000) as i64))?;
         let ended = started.checked_add(SignedDuration::from_millis((chance % 900_000) as i64))?;
-        let snapshot = (job.kind() == relight_model::schedule::RunKind::Backup && !failed)
+        let snapshot = (job.kind() == RunKind::Backup && !failed)
             .then(|| format!("{:016x}{:016x}", lot(chance), lot(chance + 1)));
         let code = failed.then(|| "RL201".to_string());
         let message = failed.then(|| "put packs/0f: main is not available: connection refused; nothing is known to be lost, try again".to_string());
@@ -111,15 +113,57 @@ impl Years<'_> {
             outcome: if failed { Outcome::Failed } else { Outcome::Done },
             detail: details(&detail),
         };
-        let sealed = self.state.signer()?.seal(self.last, &evidence)?;
+        self.prove(&evidence)?;
+        if let (RunKind::Drill, Some(workload)) = (job.kind(), job.workload()) {
+            let took = Duration::from_secs(300 + chance % 7_200);
+            let promised = Duration::from_secs(4 * 3600);
+            let drill = DrillDetail {
+                run: number,
+                workload: workload.clone(),
+                exercise: false,
+                snapshot: detail.snapshot,
+                point: started.checked_sub(SignedDuration::from_hours(9)).ok(),
+                pick: PickRule::Latest,
+                repository: "main".into(),
+                host: "backup".into(),
+                requested: started,
+                size: 100 << 30,
+                steps: Vec::new(),
+                probes: Vec::new(),
+                control: None,
+                measured: (!failed).then_some(TimeSpan(took)),
+                promised: Some(TimeSpan(promised)),
+                verdict: match failed {
+                    true => Verdict::NotMeasured,
+                    false => Verdict::Met {
+                        margin: TimeSpan(promised.saturating_sub(took)),
+                    },
+                },
+                torn_down: true,
+                remarks: Vec::new(),
+                code: detail.code,
+                message: detail.message,
+            };
+            self.prove(&NewEvidence {
+                kind: Kind::Drill,
+                detail: details(&drill),
+                ..evidence
+            })?;
+        }
+        Ok(())
+    }
+
+    fn prove(&mut self, evidence: &NewEvidence) -> Result<()> {
+        let sealed = self.state.signer()?.seal(self.last, evidence)?;
         self.last = (self.last.0 + 1, sealed.hash);
         self.connection
             .prepare_cached(
-                "INSERT INTO evidence (sequence, time, kind, who, body, previous, hash, signature) VALUES (?, ?, 'run', NULL, ?, ?, ?, ?)",
+                "INSERT INTO evidence (sequence, time, kind, who, body, previous, hash, signature) VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
             )?
             .execute(params![
                 self.last.0 as i64,
-                ended.as_millisecond(),
+                evidence.time.as_millisecond(),
+                evidence.kind.name(),
                 sealed.body,
                 sealed.previous,
                 sealed.hash,
@@ -183,6 +227,8 @@ fn main() -> Result<()> {
     let folder = Path::new(&folder);
     let text = plan();
     let plan = Plan::parse(&text)?;
+    // For whoever serves it (`bench/run page`).
+    std::fs::write(folder.join("plan.toml"), &text)?;
     let now = Timestamp::now();
     let begin = now.checked_sub(SignedDuration::from_hours(24 * DAYS))?;
     if !folder.join("state.db").exists() {

@@ -43,13 +43,10 @@ fn drills(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
 }
 
 /// Whether a caller may see it. What is of no workload (an exercise) is the server's own affair.
-fn is_visible(sight: &Sight<'_>, record: &Body, only: Option<&str>) -> ApiResult<bool> {
+fn is_visible(sight: &Sight<'_>, record: &Body) -> ApiResult<bool> {
     let detail = serde_json::Value::from(record.detail.clone());
     let named = |field: &str| detail.get(field).and_then(serde_json::Value::as_str);
     let workload = named("workload");
-    if only.is_some() && only != workload {
-        return Ok(false);
-    }
     match (
         workload.and_then(|name| name.parse::<Workload>().ok()),
         named("repository"),
@@ -73,6 +70,7 @@ pub(super) fn visible(
     loop {
         let filter = EvidenceFilter {
             kind: Some(Kind::Drill),
+            drilled: workload.map(str::to_owned),
             before,
             limit: Some(AT_ONCE),
             ..EvidenceFilter::default()
@@ -85,7 +83,7 @@ pub(super) fn visible(
             }
             before = Some(record.sequence);
             looked += 1;
-            if is_visible(&sight, &record, workload)? {
+            if is_visible(&sight, &record)? {
                 found.push(record);
             }
         }

@@ -9,6 +9,9 @@ use super::{Change, State};
 use crate::error::{Result, ServerError};
 use crate::evidence::{Body, Head, Kind, NewEvidence, Sealed, Signer, Verified, Verifier};
 
+/// The workload of the record of a drill, as the index `evidence_drilled` has it.
+const DRILLED: &str = "CASE WHEN json_valid(body) THEN json_extract(body, '$.detail.workload') END";
+
 /// Which records.
 #[derive(Debug, Clone, Default)]
 pub struct EvidenceFilter {
@@ -18,6 +21,8 @@ pub struct EvidenceFilter {
     pub until: Option<Timestamp>,
     /// Of this kind.
     pub kind: Option<Kind>,
+    /// Drills of this workload.
+    pub drilled: Option<String>,
     /// Of this user or token.
     pub who: Option<String>,
     /// With a number below this one: the next page.
@@ -64,19 +69,29 @@ impl State {
     /// # Errors
     /// The database cannot be read.
     pub fn evidence(&self, filter: &EvidenceFilter) -> Result<Vec<Body>> {
+        // With the kind in the text of the question, the index of the few records of that kind is used.
+        let kind = match (&filter.drilled, filter.kind) {
+            (Some(_), _) => format!("kind = '{}' AND {DRILLED} = ?3", Kind::Drill.name()),
+            (None, Some(kind)) => format!("kind = '{}' AND ?3 IS NULL", kind.name()),
+            (None, None) => "?3 IS NULL".into(),
+        };
+        let select = format!(
+            "SELECT body FROM evidence
+             WHERE {kind} AND (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR time < ?2)
+             AND (?4 IS NULL OR who = ?4) AND sequence < ?6 ORDER BY sequence DESC LIMIT ?5"
+        );
         let bodies: Vec<String> = self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT body FROM evidence
-                 WHERE (?1 IS NULL OR time >= ?1) AND (?2 IS NULL OR time < ?2) AND (?3 IS NULL OR kind = ?3)
-                 AND (?4 IS NULL OR who = ?4) AND (?6 IS NULL OR sequence < ?6) ORDER BY sequence DESC LIMIT ?5",
-            )?;
+            let mut statement = connection.prepare_cached(&select)?;
             let since = filter.since.map(Timestamp::as_millisecond);
             let until = filter.until.map(Timestamp::as_millisecond);
-            let kind = filter.kind.map(Kind::name);
             let limit = filter.limit.map_or(-1, i64::from);
-            let before = filter.before.map(|before| i64::try_from(before).unwrap_or(i64::MAX));
-            let rows =
-                statement.query_map(params![since, until, kind, filter.who, limit, before], |row| row.get(0))?;
+            let before = filter
+                .before
+                .map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
+            let rows = statement.query_map(
+                params![since, until, filter.drilled, filter.who, limit, before],
+                |row| row.get(0),
+            )?;
             rows.collect()
         })?;
         let parse = |body: &String| serde_json::from_str(body);
@@ -216,4 +231,50 @@ fn insert(
         sealed.signature,
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::evidence::Outcome;
+    use crate::evidence::detail::details;
+
+    fn record(kind: Kind, workload: &str) -> NewEvidence {
+        NewEvidence {
+            time: Timestamp::UNIX_EPOCH,
+            kind,
+            who: None,
+            what: format!("{} {workload}", kind.name()),
+            outcome: Outcome::Done,
+            detail: details(&json!({ "workload": workload })),
+        }
+    }
+
+    #[test]
+    fn drills_of_one_workload_are_found_newest_first_and_by_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let one = [Kind::Drill, Kind::Run, Kind::Drill].map(|kind| record(kind, "vm/1"));
+        let other = record(Kind::Drill, "vm/2");
+        let [first, run, third] = one;
+        state
+            .add_evidence(&[first, other, run, third.clone(), third])
+            .unwrap();
+        let all = EvidenceFilter {
+            drilled: Some("vm/1".into()),
+            ..EvidenceFilter::default()
+        };
+        let numbers = |filter: &EvidenceFilter| -> Vec<u64> {
+            let found = state.evidence(filter).unwrap();
+            found.iter().map(|record| record.sequence).collect()
+        };
+        assert_eq!(numbers(&all), [5, 4, 1]);
+        let next = EvidenceFilter {
+            before: Some(4),
+            ..all
+        };
+        assert_eq!(numbers(&next), [1]);
+    }
 }

@@ -256,6 +256,9 @@ const STEPS: &[&str] = &[
         checked INTEGER NOT NULL,
         gone INTEGER
     ) STRICT;",
+    // 12: the drills of one workload. (The expression is that of `state::evidence::DRILLED`.)
+    "CREATE INDEX evidence_drilled ON evidence
+        (CASE WHEN json_valid(body) THEN json_extract(body, '$.detail.workload') END, sequence) WHERE kind = 'drill';",
 ];
 
 /// Brings the tables of a database to this version.

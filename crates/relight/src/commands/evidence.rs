@@ -86,6 +86,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     let filter = EvidenceFilter {
+        drilled: None,
         since: options.since,
         until: options.until,
         kind: options.kind,

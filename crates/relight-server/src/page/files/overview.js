@@ -21,7 +21,9 @@ export async function overview(_, signal) {
   const list = el("div");
   let turn = 0;
   const read = (from) => get("overview", { from, limit: 50, health: state.health, search: state.search }, signal);
-  const summary = (await read()).data;
+  // What is read first is both the summary and the first rows.
+  let begin = await read();
+  const summary = begin.data;
   async function fill() {
     const mine = ++turn;
     let now, first;
@@ -34,7 +36,8 @@ export async function overview(_, signal) {
       ["RTO", (row) => judged(row.standing.rto)],
       ["Next", (row) => time(row.standing.next)],
     ], async (from) => {
-      const { data, next } = await read(from);
+      const { data, next } = begin ?? await read(from);
+      begin = null;
       now = data.now; first = data["first-day"];
       return { rows: data.workloads, next };
     }, state.health || state.search ? "No workload is so." : "The plan names no workloads, or none that you may see.");

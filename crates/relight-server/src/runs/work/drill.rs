@@ -120,18 +120,19 @@ fn was_controlled(context: &Context, planned: &Planned, workload: &str, now: Tim
     let since = since.map_or(now - (24 * 90).hours(), |first| first.timestamp());
     let filter = EvidenceFilter {
         since: Some(since),
-        kind: Some(evidence::Kind::Drill),
+        drilled: Some(workload.to_owned()),
         ..EvidenceFilter::default()
     };
     let Ok(records) = context.state.evidence(&filter) else {
         return false;
     };
-    let is_of = |record: &evidence::Body| {
-        let word = |name: &str| record.detail.get(name);
-        word("workload").and_then(|value| value.as_str()) == Some(workload)
-            && word("control").is_some_and(|control| !control.is_null())
+    let tried = |record: &evidence::Body| {
+        record
+            .detail
+            .get("control")
+            .is_some_and(|control| !control.is_null())
     };
-    records.iter().any(is_of)
+    records.iter().any(tried)
 }
 
 /// One workload.
