@@ -25,6 +25,9 @@ pub struct Config {
     /// What it serves, each as one datastore.
     #[serde(default, rename = "repository")]
     pub repositories: Vec<RepositoryConfig>,
+    /// Where the server may restore to.
+    #[serde(default)]
+    pub restore: RestoreConfig,
     /// How mail is sent.
     pub mail: Option<MailConfig>,
     /// What needs a second person.
@@ -105,6 +108,14 @@ impl Default for ApprovalsConfig {
             break_glass: TimeSpan(Duration::from_secs(4 * 3600)),
         }
     }
+}
+
+/// `[restore]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RestoreConfig {
+    /// Folders below which whoever may read a workload's snapshots may have them restored. None: nowhere.
+    pub roots: Vec<PathBuf>,
 }
 
 /// `[mail]`
@@ -275,6 +286,9 @@ impl Config {
             }
         }
         signin::config::check(&self.sign_in, &self.realms)?;
+        if let Some(root) = self.restore.roots.iter().find(|root| !root.is_absolute()) {
+            return Err(format!("restore.roots: {} does not begin with /", root.display()));
+        }
         let mut names = BTreeSet::new();
         for repository in &self.repositories {
             let RepositoryConfig { name, location, .. } = repository;

@@ -32,6 +32,7 @@ pub mod signin;
 pub mod standing;
 pub mod state;
 mod tls;
+mod unpack;
 
 pub use error::{Result, ServerError};
 pub use own::{Adopted, adopt};

@@ -135,6 +135,9 @@ impl Server {
             history: Mutex::default(),
             repositories: config.repositories.clone(),
             plan: config.path.clone(),
+            restore: config.restore.clone(),
+            open: Default::default(),
+            downloads: Default::default(),
         };
         api::routes(&mut router, Arc::new(desk));
         page::routes(&mut router);

@@ -31,7 +31,7 @@ use serde::{Serialize, Serializer};
 use crate::workload::Workload;
 
 /// Tables that the server reads and the plan passes over.
-pub const SERVER_TABLES: &[&str] = &["server", "mail", "approvals", "signin", "realm"];
+pub const SERVER_TABLES: &[&str] = &["server", "mail", "restore", "approvals", "signin", "realm"];
 /// Words of `[[repository]]` that the server reads and the plan passes over.
 pub const SERVER_REPOSITORY_WORDS: &[&str] = &[
     "location",

@@ -26,11 +26,13 @@ pub enum RunKind {
     Collect,
     /// The recovery of everything is tested.
     Exercise,
+    /// Something of a workload is brought back, because somebody asked for it. No plan has such jobs.
+    Restore,
 }
 
 impl RunKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Backup,
         Self::Copy,
         Self::Verify,
@@ -38,6 +40,7 @@ impl RunKind {
         Self::Forget,
         Self::Collect,
         Self::Exercise,
+        Self::Restore,
     ];
 
     /// As it is written.
@@ -50,6 +53,7 @@ impl RunKind {
             Self::Forget => "forget",
             Self::Collect => "collect",
             Self::Exercise => "exercise",
+            Self::Restore => "restore",
         }
     }
 
@@ -124,6 +128,11 @@ impl JobId {
         Self::of(RunKind::Exercise, None, None)
     }
 
+    /// The restore of something of a workload.
+    pub fn restore(workload: &Workload) -> Self {
+        Self::of(RunKind::Restore, Some(workload), None)
+    }
+
     /// What is done.
     pub fn kind(&self) -> RunKind {
         self.kind
@@ -176,7 +185,7 @@ impl FromStr for JobId {
             .and_then(|word| RunKind::ALL.into_iter().find(|kind| kind.name() == word));
         let kind = kind.ok_or_else(bad)?;
         let workload = match kind {
-            RunKind::Backup | RunKind::Copy | RunKind::Verify | RunKind::Drill => {
+            RunKind::Backup | RunKind::Copy | RunKind::Verify | RunKind::Drill | RunKind::Restore => {
                 Some(words.next().ok_or_else(bad)?.parse().map_err(|_| bad())?)
             }
             RunKind::Forget | RunKind::Collect | RunKind::Exercise => None,
@@ -189,7 +198,7 @@ impl FromStr for JobId {
                     .ok_or_else(bad)?
                     .to_owned(),
             ),
-            RunKind::Backup | RunKind::Verify | RunKind::Drill | RunKind::Exercise => None,
+            RunKind::Backup | RunKind::Verify | RunKind::Drill | RunKind::Restore | RunKind::Exercise => None,
         };
         match words.next() {
             Some(_) => Err(bad()),

@@ -217,6 +217,7 @@ impl Lab {
             RunKind::Backup => 240 + gib * 3,
             RunKind::Copy | RunKind::Drill => 600 + gib * 6,
             RunKind::Verify => 300 + gib * 4,
+            RunKind::Restore => 300,
             RunKind::Forget => 60,
             RunKind::Collect => 1_800,
             RunKind::Exercise => 6 * 3_600,

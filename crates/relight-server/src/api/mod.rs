@@ -2,14 +2,23 @@
 //! as its routes.
 
 mod approvals;
+mod download;
 mod drills;
 mod evidence;
+mod keys;
 mod operation;
 mod overview;
+mod paths;
 mod people;
 mod plan;
+mod plan_edit;
+mod plan_text;
+mod point;
+mod points;
 mod providers;
+mod reports;
 mod repositories;
+mod restores;
 mod runs;
 mod schema;
 mod second_factor;
@@ -24,12 +33,14 @@ use jiff::Timestamp;
 use relight_model::plan::{Plan, WorkloadEntry};
 use relight_pbs::service::http::{ApiError, Router};
 
-use crate::config::RepositoryConfig;
+use crate::config::{RepositoryConfig, RestoreConfig};
 use crate::error::ServerError;
 use crate::gate::Gate;
 use crate::runs::{Board, Context};
 use crate::standing::{History, Standing};
+pub(crate) use download::Downloads;
 use operation::Table;
+pub(crate) use point::Open;
 
 /// What calls are answered from.
 pub(crate) struct Desk {
@@ -45,6 +56,12 @@ pub(crate) struct Desk {
     pub repositories: Vec<RepositoryConfig>,
     /// The file with the plan.
     pub plan: PathBuf,
+    /// Where may be restored to.
+    pub restore: RestoreConfig,
+    /// Recovery points that were looked into lately.
+    pub open: Open,
+    /// Downloads that are under way.
+    pub downloads: Downloads,
 }
 
 impl Desk {
@@ -74,6 +91,9 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     providers::operations(&mut table);
     overview::operations(&mut table);
     workloads::operations(&mut table);
+    points::operations(&mut table);
+    download::operations(&mut table);
+    restores::operations(&mut table);
     runs::operations(&mut table);
     drills::operations(&mut table);
     evidence::operations(&mut table);
@@ -81,6 +101,9 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     plan::operations(&mut table);
     approvals::operations(&mut table);
     people::operations(&mut table);
+    plan_edit::operations(&mut table);
+    reports::operations(&mut table);
+    keys::operations(&mut table);
     table.describe();
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Operation {
     pub beside: Vec<(&'static str, Value)>,
     /// Whether nobody needs to be known for it.
     pub public: bool,
+    /// What the answer is, if it is no JSON.
+    pub raw: Option<&'static str>,
 }
 
 impl Operation {
@@ -57,6 +59,7 @@ impl Operation {
             answer,
             beside: Vec::new(),
             public: false,
+            raw: None,
         }
     }
 
@@ -87,6 +90,13 @@ impl Operation {
     #[must_use]
     pub fn beside(mut self, name: &'static str, schema: Value) -> Self {
         self.beside.push((name, schema));
+        self
+    }
+
+    /// It answers bytes of this type.
+    #[must_use]
+    pub fn gives(mut self, content_type: &'static str) -> Self {
+        self.raw = Some(content_type);
         self
     }
 
@@ -144,6 +154,9 @@ impl Operation {
                 "content": {"application/json": {"schema": schema::object(fields)}},
             },
         });
+        if let Some(raw) = self.raw {
+            responses["200"]["content"] = json!({raw: {"schema": {"type": "string", "format": "binary"}}});
+        }
         let mut errors = vec![
             ("400", "what was asked for makes no sense, or cannot be done"),
             ("429", "too much of it: wait"),
@@ -156,6 +169,10 @@ impl Operation {
         errors.push(("401", "nobody known sends it: log in, or send a token"));
         errors.push(("403", "a privilege is missing"));
         errors.push(("404", "there is no such thing, or the caller may not see it"));
+        errors.push((
+            "409",
+            "something is not as it was when it was looked at, or a second person has to approve it",
+        ));
         errors.push(("413", "the body is too large"));
         errors.push(("414", "the path and its query are too long"));
         errors.push(("500", "something is wrong with the server; its log tells more"));

@@ -1,5 +1,9 @@
 //! `/repositories`: how full they are, and what is done about it.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use relight_model::plan::Plan;
 use relight_model::schedule::{JobId, RunKind};
 use relight_pbs::service::http::{Answer, ApiResult, Call, NoParameters};
 use serde_json::{Value, json};
@@ -8,6 +12,7 @@ use super::operation::{Operation, Table};
 use super::sight::Sight;
 use super::{Desk, failed, schema};
 use crate::config::RepositoryConfig;
+use crate::monitor::growth;
 use crate::state::RunFilter;
 
 pub(super) fn operations(table: &mut Table<'_>) {
@@ -20,6 +25,12 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("free", schema::maybe(schema::count())),
         ("groups", schema::maybe(schema::count())),
         ("snapshots", schema::maybe(schema::count())),
+        ("parity-percent", schema::maybe(schema::count())),
+        ("growth-a-day", schema::maybe(json!({"type": "number"}))),
+        ("full", schema::maybe(schema::time())),
+        ("sizes", schema::list(json!({"type": "object"}))),
+        ("verified", schema::maybe(schema::time())),
+        ("never-verified", schema::count()),
         ("failure", schema::maybe(schema::text())),
         ("last-forget", schema::maybe(schema::run())),
         ("last-collect", schema::maybe(schema::run())),
@@ -35,13 +46,55 @@ pub(super) fn operations(table: &mut Table<'_>) {
 fn repositories(desk: &Desk, call: &Call, _: NoParameters) -> ApiResult<Answer> {
     let planned = desk.board.planned();
     let sight = Sight::new(call, &planned.plan);
+    let now = Timestamp::now();
+    let sizes = desk
+        .gate
+        .state()
+        .repository_sizes(growth::since(now))
+        .map_err(failed)?;
+    let verified = verified(desk, &planned.plan, now)?;
     let mut shown = Vec::new();
     for repository in &desk.repositories {
-        if sight.repository(&repository.name)? {
-            shown.push(one(desk, repository)?);
+        let name = &repository.name;
+        if sight.repository(name)? {
+            let mut value = one(desk, repository)?;
+            let sizes = sizes.get(name).map_or(&[][..], Vec::as_slice);
+            let grows = growth::grows(sizes);
+            value["growth-a-day"] = grows
+                .and_then(|grows| grows.rate)
+                .map(|rate| rate * 86_400.0)
+                .into();
+            value["full"] = json!(grows.and_then(|grows| grows.full));
+            value["sizes"] = json!(sizes);
+            let (oldest, never) = verified.get(name.as_str()).copied().unwrap_or_default();
+            value["verified"] = json!(oldest);
+            value["never-verified"] = never.into();
+            shown.push(value);
         }
     }
     Answer::data(shown)
+}
+
+/// Of each repository, since when everything in it was found whole, the workload counting whose last good verification is the
+/// oldest; and how many workloads in it were never verified.
+fn verified(
+    desk: &Desk,
+    plan: &Plan,
+    now: Timestamp,
+) -> ApiResult<BTreeMap<String, (Option<Timestamp>, u64)>> {
+    let mut found: BTreeMap<String, (Option<Timestamp>, u64)> = BTreeMap::new();
+    for standing in desk.standings(plan, now)? {
+        let entry = plan.workload(&standing.workload);
+        let Some((_, policy)) = entry.and_then(|entry| plan.policy_of(entry)) else {
+            continue;
+        };
+        let (oldest, never) = found.entry(policy.repository.value.clone()).or_default();
+        match standing.verified {
+            Some(time) => *oldest = Some(oldest.map_or(time, |oldest| oldest.min(time))),
+            None => *never += 1,
+        }
+    }
+    Ok(found)
 }
 
 fn last(desk: &Desk, job: JobId, kind: RunKind) -> ApiResult<Value> {
@@ -90,6 +143,7 @@ fn one(desk: &Desk, repository: &RepositoryConfig) -> ApiResult<Value> {
         "free": status.map(|status| status.avail),
         "groups": counts.map(|counts| counts.0),
         "snapshots": counts.map(|counts| counts.1),
+        "parity-percent": store.map(|store| store.repository().settings().parity_percent),
         // Why is in the log: it may name places that the caller may not know.
         "failure": failure.map(|_| "it cannot be read now; the server's log tells why"),
         "last-forget": last(desk, JobId::forget(name), RunKind::Forget)?,

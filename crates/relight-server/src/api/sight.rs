@@ -79,6 +79,25 @@ impl<'a> Sight<'a> {
             .contains(Privileges::DATASTORE_AUDIT))
     }
 
+    /// Whether it may read what is in a workload's snapshots in a repository.
+    pub fn reads(&self, repository: &str, workload: &Workload) -> ApiResult<bool> {
+        Ok(self
+            .place(repository, workload)?
+            .contains(Privileges::DATASTORE_READ))
+    }
+
+    /// Goes on only if it has all of these privileges in the place of a workload's snapshots.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require_at(&self, repository: &str, workload: &Workload, all: Privileges) -> ApiResult<()> {
+        if self.place(repository, workload)?.contains(all) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden())
+        }
+    }
+
     /// Whether it may see a run.
     pub fn run(&self, run: &Run) -> ApiResult<bool> {
         let home = run.job.workload().and_then(|workload| self.home(workload));
@@ -96,7 +115,7 @@ impl<'a> Sight<'a> {
     pub fn require_job(&self, job: &JobId) -> ApiResult<()> {
         let needed = match job.kind() {
             RunKind::Backup => Privileges::DATASTORE_BACKUP,
-            RunKind::Copy => Privileges::DATASTORE_READ,
+            RunKind::Copy | RunKind::Restore => Privileges::DATASTORE_READ,
             RunKind::Verify => Privileges::DATASTORE_VERIFY,
             // What is restored is seen to work, and nobody is shown what is in it.
             RunKind::Drill => Privileges::DATASTORE_VERIFY.union(Privileges::DATASTORE_READ),

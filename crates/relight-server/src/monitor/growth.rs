@@ -54,7 +54,14 @@ impl Sizes {
     }
 }
 
-fn grows(sizes: &[Size]) -> Option<Growth> {
+/// How much is looked at.
+pub(crate) fn since(now: Timestamp) -> Timestamp {
+    now.checked_sub(SignedDuration::from_hours(24 * DAYS))
+        .unwrap_or(now)
+}
+
+/// How a repository of these measurements, in the order of time, grows.
+pub(crate) fn grows(sizes: &[Size]) -> Option<Growth> {
     let (first, now) = (sizes.first()?, *sizes.last()?);
     let known = sizes.len() >= ENOUGH && now.time.duration_since(first.time) >= LONG_ENOUGH;
     let rate = known.then(|| slope(sizes)).flatten();

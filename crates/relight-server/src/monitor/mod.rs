@@ -1,7 +1,7 @@
 //! What the server tells of how it stands: to Prometheus when it asks, and to people when something is wrong.
 
 mod exposition;
-mod growth;
+pub(crate) mod growth;
 mod letter;
 mod metrics;
 mod notifier;

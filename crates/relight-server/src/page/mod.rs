@@ -19,7 +19,7 @@ const SCRIPT: &str = "text/javascript;charset=UTF-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, kind and content of each file.
-const FILES: [(&str, &str, &str); 16] = [
+const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("files/index.html")),
     ("/favicon.ico", SVG, include_str!("files/icon.svg")),
     ("/page/style.css", CSS, include_str!("files/style.css")),
@@ -36,11 +36,13 @@ const FILES: [(&str, &str, &str); 16] = [
     ("/page/signin.js", SCRIPT, include_str!("files/signin.js")),
     ("/page/account.js", SCRIPT, include_str!("files/account.js")),
     ("/page/access.js", SCRIPT, include_str!("files/access.js")),
+    ("/page/reports.js", SCRIPT, include_str!("files/reports.js")),
+    ("/page/restore.js", SCRIPT, include_str!("files/restore.js")),
 ];
 
 /// Adds the routes.
 pub(crate) fn routes(router: &mut Router) {
-    for (path, content_type, content) in FILES {
+    for &(path, content_type, content) in FILES {
         router
             .on_own(Method::GET, path, move |_, _: NoParameters| {
                 std::future::ready(Ok(Answer::Raw {

@@ -178,7 +178,7 @@ impl<'p> Collector<'p> {
             RunKind::Verify => tally.verified(run, citation),
             RunKind::Copy => tally.copied(run, citation),
             RunKind::Drill => tally.drill_run(run, citation),
-            RunKind::Forget | RunKind::Collect | RunKind::Exercise => {}
+            RunKind::Forget | RunKind::Collect | RunKind::Exercise | RunKind::Restore => {}
         }
     }
 

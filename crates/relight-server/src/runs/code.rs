@@ -75,6 +75,8 @@ codes! {
     NotRecovered = "RL221",
     /// The plan keeps less than before, and nobody has agreed to that.
     NotApproved = "RL222",
+    /// Where something is to be restored to cannot be used.
+    Target = "RL223",
     /// Something that should never happen.
     Internal = "RL299",
 }
@@ -123,6 +125,7 @@ impl RunFailure {
                     | Code::Cold
                     | Code::Slow
                     | Code::NotRecovered
+                    | Code::Target
             ),
         }
     }

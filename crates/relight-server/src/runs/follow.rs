@@ -17,9 +17,19 @@ pub(super) fn kept(config: &Config) -> PathBuf {
     config.server.state.join(LAST_GOOD)
 }
 
-/// When a file was last written.
-pub(super) fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+/// When a file was last written, and how long it is.
+pub(super) type Look = (SystemTime, u64);
+
+/// Looks at a file.
+pub(super) fn modified(path: &Path) -> Option<Look> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}
+
+/// Whether a plan would leave nothing protected where something was: an editor that empties a file before it writes it, or a
+/// slip, must not end all backups. Who means it starts the server again.
+pub(super) fn is_emptied(before: &Planned, now: &Planned) -> bool {
+    now.plan.workloads.is_empty() && !before.plan.workloads.is_empty()
 }
 
 /// Reads a plan.

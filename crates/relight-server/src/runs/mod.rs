@@ -13,6 +13,7 @@ mod follow;
 mod live;
 mod records;
 mod recover;
+pub(crate) mod restores;
 mod scheduler;
 mod task;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod work;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use relight_model::schedule::Clock;
 
@@ -68,11 +69,13 @@ pub(crate) struct Runs {
 pub(crate) struct Board {
     plan: Arc<RwLock<Arc<Planned>>>,
     /// When its file had last changed before it was read.
-    modified: Option<SystemTime>,
+    modified: Option<follow::Look>,
     /// What runs.
     pub live: Arc<Live>,
     /// What is known of logs.
     pub logs: Arc<Logs>,
+    /// Restores that are to begin.
+    pub restores: restores::Asked,
 }
 
 impl Board {
@@ -86,6 +89,7 @@ impl Board {
             plan: Arc::new(RwLock::new(Arc::new(follow::plan_at_start(config)?))),
             live: Arc::default(),
             logs: Arc::default(),
+            restores: Default::default(),
         })
     }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use relight_model::schedule::{Clock, ClockAlarm, Decision, JobId, Next, Outcome, State as Memory};
+use relight_model::schedule::{Clock, ClockAlarm, Decision, JobId, Next, Outcome, RunKind, State as Memory};
 
 use super::arrivals::Arrival;
 use super::code::{Code, RunFailure};
@@ -43,7 +43,9 @@ pub(super) struct Scheduler {
     path: PathBuf,
     /// A copy of the last plan that could be understood.
     kept: PathBuf,
-    modified: Option<SystemTime>,
+    modified: Option<follow::Look>,
+    /// What another one looked like at the look before: an editor may still be writing it.
+    seen: Option<follow::Look>,
     board: Board,
     memory: Memory,
     /// Runs that have ended, of which that could not be written down yet.
@@ -77,6 +79,7 @@ impl Scheduler {
             path: config.path.clone(),
             kept: follow::kept(config),
             modified: board.modified,
+            seen: None,
             board,
             alarm: memory.clock_alarm(),
             memory,
@@ -123,6 +126,7 @@ impl Scheduler {
             }
             self.follow_plan();
             self.take_requests();
+            self.take_restores();
             self.limit();
             let is_due = self.next.is_none_or(|next| next <= Instant::now())
                 || self.last_tick.is_none_or(|last| last.elapsed() >= CLOCKS);
@@ -173,8 +177,18 @@ impl Scheduler {
         if now == self.modified || now.is_none() {
             return;
         }
+        if now != self.seen {
+            self.seen = now;
+            return;
+        }
         self.modified = now;
         match follow::read_plan(&self.path) {
+            Ok(planned) if follow::is_emptied(&self.planned(), &planned) => {
+                let what = "the plan's file names no workload any more: the plan from before goes on being kept; if that is meant, \
+                            restart the server";
+                tracing::error!("{}: {what}", self.path.display());
+                self.note(Kind::Server, what, Written::Failed, None);
+            }
             Ok(planned) => {
                 follow::keep(&self.path, &self.kept);
                 self.board.set_plan(planned);
@@ -362,15 +376,28 @@ impl Scheduler {
         self.alarm = alarm;
     }
 
+    /// Begins the restores that somebody confirmed: they wait for nothing.
+    fn take_restores(&mut self) {
+        while let Some((run, restore)) = self.board.restores.take() {
+            let context = self.context.clone();
+            self.spawn(run, move |task| work::restore::run(&context, task, &restore));
+        }
+    }
+
     /// Starts a run that is in the database already.
     fn begin(&mut self, planned: &Arc<Planned>, run: Run) {
+        let (context, planned) = (self.context.clone(), planned.clone());
+        self.spawn(run, move |task| work::run(&context, &planned, task));
+    }
+
+    fn spawn(&mut self, run: Run, work: impl FnOnce(&Task) -> Done + Send + 'static) {
         let number = run.number;
         let task = Task::new(run, self.context.state.clone());
         self.live.add(task.clone());
-        let (context, planned, tell) = (self.context.clone(), planned.clone(), self.tell.clone());
+        let tell = self.tell.clone();
         let thread = std::thread::Builder::new().name(format!("run-{number}"));
         let started = thread.spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| work::run(&context, &planned, &task)));
+            let done = catch_unwind(AssertUnwindSafe(|| work(&task)));
             let done = done.unwrap_or_else(|panic| {
                 let why = panic.downcast_ref::<String>().map(String::as_str);
                 let why = why
@@ -413,11 +440,15 @@ impl Scheduler {
         let now = Timestamp::now();
         let mut ended = done.ended();
         let mut failure = done.failure.clone();
+        let is_restore = run.job.kind() == RunKind::Restore;
         if ended == Ended::Cancelled && broken_off {
             ended = Ended::Interrupted;
             failure = Some(RunFailure::new(
                 Code::Interrupted,
-                "the server was stopped; it is started again afterwards",
+                match is_restore {
+                    true => "the server was stopped; ask for it again, and it goes on where it ended",
+                    false => "the server was stopped; it is started again afterwards",
+                },
             ));
         }
         let outcome = match ended {
@@ -428,11 +459,16 @@ impl Scheduler {
             Ended::Interrupted => Outcome::Interrupted,
         };
         let mut memory = self.memory.clone();
-        let next = self.planned().schedule.ended(&mut memory, &run.job, outcome, now);
+        let next = match is_restore {
+            // No schedule has it.
+            true => Next::GivenUp,
+            false => self.planned().schedule.ended(&mut memory, &run.job, outcome, now),
+        };
         if let (Some(failure), Ended::Failed) = (&failure, ended) {
             let then = match next {
                 Next::Retry(at) => format!("it is tried again {at}"),
                 Next::Settled => "it runs again when it is due".to_owned(),
+                Next::GivenUp if is_restore => "whoever asked for it decides".to_owned(),
                 Next::GivenUp => "it is not tried again before it is due".to_owned(),
             };
             tracing::warn!(
@@ -525,7 +561,12 @@ impl Scheduler {
         };
         for run in runs {
             let done = recover::outcome(&self.context, &run).unwrap_or_else(|| {
-                let why = "the server went away while it ran; it is started again";
+                let why = match run.job.kind() {
+                    RunKind::Restore => {
+                        "the server went away while it ran; ask for it again, and it goes on where it ended"
+                    }
+                    _ => "the server went away while it ran; it is started again",
+                };
                 RunFailure::new(Code::Cancelled, why).into()
             });
             tracing::info!("{} ran when the server went away", run.job);

@@ -274,6 +274,22 @@ impl State {
         })
     }
 
+    /// Writes that a run begins which no scheduler has decided on, but somebody.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn begin_asked_run(&self, new: &NewRun, who: &str) -> Result<Run> {
+        self.change(|connection| {
+            let mut run = begin(connection, new)?;
+            connection.execute(
+                "UPDATE runs SET who = ?2 WHERE number = ?1",
+                params![number(run.number), who],
+            )?;
+            run.who = Some(who.to_owned());
+            Ok(run)
+        })
+    }
+
     /// Writes that a run has ended, what the scheduler remembers then, and the evidence, all of it or nothing.
     ///
     /// # Errors

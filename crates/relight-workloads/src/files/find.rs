@@ -26,6 +26,17 @@ pub struct Match {
 /// All entries of a tree that the pattern matches by their path in the snapshot or by the path they were saved from.
 /// Reads names and attributes from front to back, and nothing else.
 pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Result<Vec<Match>> {
+    let matches = |path: &[u8], is_directory| pattern.matches(path, is_directory);
+    find_by(tree, &matches, usize::MAX, cancelled)
+}
+
+/// The first `most` entries of a tree of which one of the two paths, and whether it is a folder, is said to match.
+pub fn find_by(
+    tree: &TreeView,
+    pattern: &dyn Fn(&[u8], bool) -> bool,
+    most: usize,
+    cancelled: &AtomicBool,
+) -> Result<Vec<Match>> {
     let (mut found, mut links) = (Vec::new(), Vec::new());
     let origin = tree.path.as_deref().filter(|path| path.starts_with('/'));
     let origin = match origin {
@@ -38,6 +49,9 @@ pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Resul
     let lengths = paths.each_ref().map(Vec::len);
     let mut decoder = Decoder::seekable(archive_read(tree.reader(), tree.metadata.root)?)?;
     while let Some(event) = decoder.next()? {
+        if found.len() >= most {
+            break;
+        }
         let Event::Entry(entry) = event else { continue };
         if cancelled.load(Ordering::Relaxed) {
             return Err(RepoError::Cancelled.into());
@@ -51,7 +65,7 @@ pub fn find(tree: &TreeView, pattern: &Pattern, cancelled: &AtomicBool) -> Resul
                 }
                 path.extend_from_slice(entry.path);
             }
-            pattern.matches(path, is_directory)
+            pattern(path, is_directory)
         });
         if !matches {
             continue;

@@ -28,7 +28,7 @@ pub use kind::{Files, problems, tree_sources};
 pub use padding::is_padded_list;
 pub use ranges::payload_ranges;
 pub(crate) use rehearse::spoil_byte;
-pub use restore::{TreeArchive, restore};
+pub use restore::{TreeArchive, restore, restore_into};
 pub use trees::{Tree, is_kept_index, trees};
 
 use relight_repo::snapshot::Snapshot;

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::ops::{ControlFlow, Range};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use relight_pxar::fs::extract::{
     ArchiveSource, ArchiveStream, ContentSource, ExtractOptions, Piece, RestoreError, RestoreReport, extract,
+    extract_into,
 };
 use relight_pxar::fs::progress::Progress;
 use relight_pxar::read_at::ReadAt;
@@ -39,6 +41,24 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let source = TreeArchive::new(reader, tree);
     let restored = extract(&source, target, options, progress, cancelled);
+    outcome(&source, restored)
+}
+
+/// The same into a directory that is open already.
+pub fn restore_into(
+    reader: &Arc<ChunkReader>,
+    tree: &Tree<'_>,
+    target: OwnedFd,
+    options: &ExtractOptions,
+    progress: &Progress,
+    cancelled: &AtomicBool,
+) -> Result<RestoreReport> {
+    let source = TreeArchive::new(reader, tree);
+    let restored = extract_into(&source, target, options, progress, cancelled);
+    outcome(&source, restored)
+}
+
+fn outcome(source: &TreeArchive, restored: Result<RestoreReport, RestoreError>) -> Result<RestoreReport> {
     if let (Ok(_), Some((key, location))) = (&restored, source.cold()) {
         return Err(RepoError::Storage(StorageError::Cold { key, location }).into());
     }

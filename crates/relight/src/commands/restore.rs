@@ -1,13 +1,10 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
-mod report;
 mod server;
+mod words;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,24 +12,25 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use relight_pbs::formats::crypt::CryptKey;
-use relight_pxar::fs::extract::{ConflictPolicy, ExtractOptions, Selection};
+use relight_pxar::fs::extract::ConflictPolicy;
 use relight_pxar::fs::progress::Progress;
 use relight_repo::read::ChunkReader;
 use relight_repo::snapshot::{Archive, Snapshot};
 use relight_repo::thaw::Needed;
-use relight_workloads::files::{self, Tree};
-use relight_workloads::image;
+use relight_workloads::bring_back::{self, Choice, Folder, Report, Watch, bring_back};
+use relight_workloads::parts::{Wanted, wanted};
+use relight_workloads::{files, image};
 
-use crate::client_key::{self, BLOB, ClientKeyOptions};
+use crate::client_key::{self, ClientKeyOptions};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::progress::Meter;
 use crate::server_access::ServerOptions;
-use crate::target::{self, Target};
+use crate::target;
 use crate::thaw::{self, ThawOptions};
 use crate::{cancel, output};
-use report::{Report, words};
+use words::{exit, words};
 
 /// Options of `restore`.
 #[derive(Debug, Args)]
@@ -101,7 +99,8 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let snapshot = target::snapshot(&repository, &options.snapshot)?;
     let key = options.client_key.key()?;
     let reader = client_key::checked_reader(repository, [&snapshot], key.clone())?;
-    let wanted = wanted(&snapshot, &options.paths)?;
+    let paths: Vec<&[u8]> = options.paths.iter().map(|path| path.as_bytes()).collect();
+    let wanted = wanted(&snapshot, &paths)?;
     if let Some(days) = options.thaw.thaw {
         let needed = needed(&reader, &wanted)?;
         let thawing = thaw::request(global, &reader, Some(snapshot.id.to_string()), &needed, days)?;
@@ -129,7 +128,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
     };
     output::result(global, &report, words);
-    Ok(report.exit())
+    Ok(exit(&report))
 }
 
 impl Options {
@@ -156,42 +155,6 @@ impl Options {
     }
 }
 
-/// Parts of one tree, or a whole archive.
-enum Wanted<'a> {
-    /// These paths of the tree.
-    Tree(Tree<'a>, Selection),
-    /// An image or stream.
-    Whole(&'a Archive),
-}
-
-fn wanted<'a>(snapshot: &'a Snapshot, paths: &[OsString]) -> Result<Vec<Wanted<'a>>> {
-    let targets = if paths.is_empty() {
-        target::everything(snapshot)
-    } else {
-        paths
-            .iter()
-            .map(|path| target::find(snapshot, path.as_bytes()))
-            .collect::<Result<_>>()?
-    };
-    let mut trees: Vec<(Tree<'a>, Vec<Vec<u8>>)> = Vec::new();
-    let mut wanted = Vec::new();
-    for target in targets {
-        match target {
-            Target::Whole(archive) => wanted.push(Wanted::Whole(archive)),
-            Target::InTree(tree, path) => match trees.iter_mut().find(|(other, _)| other.name == tree.name) {
-                Some((_, paths)) => paths.push(path),
-                None => trees.push((tree, vec![path])),
-            },
-        }
-    }
-    wanted.extend(
-        trees
-            .into_iter()
-            .map(|(tree, paths)| Wanted::Tree(tree, Selection::paths(paths))),
-    );
-    Ok(wanted)
-}
-
 /// What is read of the archives.
 fn needed(reader: &Arc<ChunkReader>, wanted: &[Wanted<'_>]) -> Result<Vec<Needed>> {
     let of = |item: &Wanted<'_>| match item {
@@ -202,19 +165,6 @@ fn needed(reader: &Arc<ChunkReader>, wanted: &[Wanted<'_>]) -> Result<Vec<Needed
         }),
     };
     wanted.iter().map(of).collect()
-}
-
-/// How it is done.
-#[derive(Debug, Clone, Copy)]
-struct Choice {
-    /// What happens where a file exists already.
-    pub conflict: ConflictPolicy,
-    /// Pass over what is complete.
-    pub resume: bool,
-    /// Read back what was written.
-    pub verify: bool,
-    /// Wait until everything is on disk.
-    pub sync: bool,
 }
 
 /// What is restored from.
@@ -235,7 +185,6 @@ fn restore(
 ) -> Result<Report> {
     let Source { reader, snapshot, .. } = source;
     let began = Instant::now();
-    let cancelled = cancel::flag();
     let progress = Arc::new(Progress::default());
     let done = Arc::new(AtomicU64::new(0));
     let mut report = Report {
@@ -243,28 +192,16 @@ fn restore(
         target: directory.display().to_string(),
         ..Report::default()
     };
-    std::fs::create_dir_all(directory).map_err(Failure::io(format!("make {}", directory.display())))?;
-    let meter = meter(global, &progress, &done, total(snapshot, wanted));
-    for item in wanted {
-        match item {
-            Wanted::Tree(tree, selection) => {
-                let options = ExtractOptions {
-                    selection: selection.clone(),
-                    conflict: choice.conflict,
-                    resume: choice.resume,
-                    verify: choice.verify,
-                    sync: choice.sync,
-                    ..ExtractOptions::default()
-                };
-                let target = directory.join(tree.name);
-                let restored = files::restore(reader, tree, &target, &options, &progress, &cancelled)?;
-                report.add(tree.name, &restored);
-            }
-            Wanted::Whole(archive) => {
-                whole(source, archive, directory, choice, &done, &mut report)?;
-            }
-        }
-    }
+    let folder = Folder::open(directory)?;
+    let total = bring_back::size(snapshot, wanted).unwrap_or(0);
+    let meter = meter(global, &progress, &done, total);
+    let watch = Watch {
+        progress: &progress,
+        done: &done,
+        cancelled: &cancel::flag(),
+    };
+    let unpack = |archive: &Archive| client_key::blob_content(reader, archive, source.key);
+    bring_back(reader, wanted, &folder, choice, &unpack, watch, &mut report)?;
     drop(meter);
     report.seconds = began.elapsed().as_secs_f64();
     Ok(report)
@@ -287,127 +224,6 @@ fn meter(global: &Global, progress: &Arc<Progress>, done: &Arc<AtomicU64>, total
             }
         },
     )
-}
-
-fn total(snapshot: &Snapshot, wanted: &[Wanted<'_>]) -> u64 {
-    let size = |item: &Wanted<'_>| match item {
-        Wanted::Whole(archive) => Some(archive.root.size),
-        Wanted::Tree(tree, selection) if selection.is_all() => {
-            files::live_bytes(snapshot, Path::new(tree.path.unwrap_or_default()))
-        }
-        Wanted::Tree(..) => None,
-    };
-    wanted.iter().map(size).sum::<Option<u64>>().unwrap_or(0)
-}
-
-/// Restores an image or stream under its name.
-fn whole(
-    source: Source<'_>,
-    archive: &Archive,
-    directory: &Path,
-    choice: Choice,
-    done: &AtomicU64,
-    report: &mut Report,
-) -> Result<()> {
-    // A small file comes back as it was before its client packed it.
-    let content = client_key::blob_content(source.reader, archive, source.key)?;
-    let original = match &content {
-        Some(_) => archive.name.strip_suffix(BLOB).unwrap_or(&archive.name),
-        None => &archive.name,
-    };
-    let Some((temporary, path)) = whole_name(directory, original, choice, report)? else {
-        return Ok(());
-    };
-    let bytes = match content {
-        Some(content) => {
-            write_small(&temporary, &content, choice.sync)?;
-            done.fetch_add(archive.root.size, Ordering::Relaxed);
-            content.len() as u64
-        }
-        None => {
-            image::restore(
-                source.reader,
-                archive,
-                &temporary,
-                image::Target::NewFile,
-                image::After {
-                    check: choice.verify,
-                    sync: choice.sync,
-                },
-                done,
-                &cancel::flag(),
-            )?;
-            archive.root.size
-        }
-    };
-    put_in_place(&temporary, &path)?;
-    report.files += 1;
-    report.bytes += bytes;
-    report.verified += u64::from(choice.verify);
-    Ok(())
-}
-
-/// Where something is restored to under its name, and the temporary name that it has until it is whole. None if it is
-/// left out because something of that name exists.
-fn whole_name(
-    directory: &Path,
-    original: &str,
-    choice: Choice,
-    report: &mut Report,
-) -> Result<Option<(PathBuf, PathBuf)>> {
-    let mut name = original.to_string();
-    let taken = |name: &str| directory.join(name).symlink_metadata().is_ok();
-    if taken(&name) {
-        match choice.conflict {
-            ConflictPolicy::Skip => {
-                report.skipped += 1;
-                return Ok(None);
-            }
-            ConflictPolicy::Replace => report.replaced += 1,
-            ConflictPolicy::Rename => {
-                let names = (1..).map(|number| match number {
-                    1 => format!("{original}.restored"),
-                    _ => format!("{original}.restored-{number}"),
-                });
-                name = names.into_iter().find(|name| !taken(name)).unwrap_or(name);
-                report.renamed.push((original.to_string(), name.clone()));
-            }
-            ConflictPolicy::Fail => {
-                return Err(Failure::Usage(format!(
-                    "{} exists: choose another directory, or say with --conflict whether to skip, replace or rename",
-                    directory.join(&name).display()
-                )));
-            }
-        }
-    }
-    // Under its own name only when it is whole.
-    let temporary = directory.join(format!(".relight-restore.{}.{name}", std::process::id()));
-    Ok(Some((temporary, directory.join(&name))))
-}
-
-fn put_in_place(temporary: &Path, path: &Path) -> Result<()> {
-    std::fs::rename(temporary, path).map_err(|error| {
-        let _ = std::fs::remove_file(temporary);
-        Failure::Io(format!("put what was restored at {}", path.display()), error)
-    })
-}
-
-fn write_small(path: &Path, content: &[u8], sync: bool) -> Result<()> {
-    let failed = || Failure::io(format!("write {}", path.display()));
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed())?;
-    let written = file
-        .write_all(content)
-        .and_then(|()| if sync { file.sync_all() } else { Ok(()) });
-    if written.is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    written.map_err(failed())
 }
 
 /// Writes one image over a device or file.

@@ -203,6 +203,107 @@ const ROWS: &[Row] = &[
     ("GET /api/v1/evidence", "", "", 200, "admin auditor", 403),
     ("GET /api/v1/repositories", "", "", 200, ALL, 0),
     ("GET /api/v1/plan", "", "", 200, "admin auditor", 403),
+    (
+        "POST /api/v1/plan/check",
+        "",
+        r#"{"text": ""}"#,
+        200,
+        "admin auditor",
+        403,
+    ),
+    // It was based on another one: nothing is written.
+    (
+        "PUT /api/v1/plan",
+        "",
+        r#"{"text": "", "based-on": "0"}"#,
+        409,
+        "admin",
+        403,
+    ),
+    (
+        "GET /api/v1/reports/compliance",
+        "",
+        "",
+        200,
+        "admin auditor",
+        403,
+    ),
+    (
+        "GET /api/v1/reports/compliance/download",
+        "/api/v1/reports/compliance/download?format=json",
+        "",
+        200,
+        "admin auditor",
+        403,
+    ),
+    ("GET /api/v1/keys", "", "", 200, "admin auditor keys", 403),
+    // What is in recovery points: seeing a workload is not reading it.
+    (
+        "GET /api/v1/workloads/{name}/recovery-points",
+        "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points",
+        "",
+        200,
+        "admin restorer reads",
+        0,
+    ),
+    (
+        "GET /api/v1/workloads/{name}/recovery-points",
+        "/api/v1/workloads/lab%2Fhost%2Ftin1/recovery-points",
+        "",
+        200,
+        "admin restorer",
+        0,
+    ),
+    (
+        "GET /api/v1/workloads/{name}/recovery-points/{snapshot}",
+        "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points/POINT",
+        "",
+        200,
+        "admin restorer reads",
+        0,
+    ),
+    (
+        "GET /api/v1/workloads/{name}/recovery-points/{snapshot}/files",
+        "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points/POINT/files",
+        "",
+        200,
+        "admin restorer reads",
+        0,
+    ),
+    // A recovery point of another workload is none of this one.
+    (
+        "GET /api/v1/workloads/{name}/recovery-points/{snapshot}/files",
+        "/api/v1/workloads/lab%2Fhost%2Ftin1/recovery-points/POINT/files",
+        "",
+        404,
+        "admin restorer",
+        0,
+    ),
+    (
+        "GET /api/v1/workloads/{name}/recovery-points/{snapshot}/download",
+        "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points/POINT/download?path=data",
+        "",
+        200,
+        "admin restorer reads",
+        0,
+    ),
+    // The configuration names no place: who may restore is told so.
+    (
+        "POST /api/v1/restores/plan",
+        "",
+        r#"{"workload": "lab/host/gold1", "snapshot": "POINT", "paths": [], "to": "/nowhere", "existing": "skip"}"#,
+        400,
+        "admin restorer reads",
+        0,
+    ),
+    (
+        "POST /api/v1/restores",
+        "",
+        r#"{"workload": "lab/host/gold1", "snapshot": "POINT", "paths": [], "to": "/nowhere", "existing": "skip", "digest": "0"}"#,
+        400,
+        "admin restorer reads",
+        0,
+    ),
     ("GET /api/v1/approvals", "", "", 200, ALL, 0),
     (
         "GET /api/v1/approvals/{number}",
@@ -512,6 +613,10 @@ async fn each_role_may_do_what_it_is_for_in_its_scope_and_nothing_else() {
         .find(|one| one["user"] == "nobody@pbs");
     let of_nobody = of_nobody.unwrap()["id"].as_str().unwrap().to_owned();
 
+    let points = "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points";
+    let points = server.as_one(&admin, "GET", points, "").await.data();
+    let point = points[0]["snapshot"].as_str().unwrap().to_owned();
+
     // Everything there is has a row.
     let document = server.as_one(&admin, "GET", "/api/v1/openapi.json", "").await;
     let document: Value = serde_json::from_slice(&document.body).unwrap();
@@ -543,15 +648,14 @@ async fn each_role_may_do_what_it_is_for_in_its_scope_and_nothing_else() {
         let target = match *target {
             "" => operation.split(' ').nth(1).unwrap().to_owned(),
             "SESSION OF NOBODY" => format!("/api/v1/sessions/{of_nobody}"),
-            other => other.replace("GOLD", &gold).replace("TIN", &tin),
+            other => other
+                .replace("GOLD", &gold)
+                .replace("TIN", &tin)
+                .replace("POINT", &point),
         };
+        let body = &body.replace("POINT", &point);
         let is_public = *operation == "GET /api/v1/session";
-        let (to, by, at, with) = (
-            server.clone(),
-            method.to_owned(),
-            target.clone(),
-            (*body).to_owned(),
-        );
+        let (to, by, at, with) = (server.clone(), method.to_owned(), target.clone(), body.clone());
         strangers.spawn(async move {
             let status = to.ask_at(&by, &at, &[], &with).await.status;
             let right = if is_public { 200 } else { 401 };

@@ -80,7 +80,14 @@ impl Restorer<'_, '_> {
             let complete = |name: &std::ffi::CStr, stat: &crate::fs::stat::FileStat| {
                 is_complete(dir.as_fd(), name, stat, &kind, &metadata)
             };
-            match resolve(self.shared, dir.as_fd(), &name, &self.path, complete) {
+            match resolve(
+                self.shared,
+                dir.as_fd(),
+                &name,
+                &self.path,
+                Some(metadata.mtime),
+                complete,
+            ) {
                 Ok(Conflict::Put(place)) => {
                     if place.name != name {
                         self.shared.misplace(position, Some(place.name.clone()));

@@ -127,7 +127,14 @@ fn restore_one(
     let complete = |name: &std::ffi::CStr, stat: &FileStat| {
         is_complete(dir.as_fd(), name, stat, &item.kind, &item.metadata)
     };
-    let place = match resolve(shared, dir.as_fd(), &name, &link.path, complete)? {
+    let place = match resolve(
+        shared,
+        dir.as_fd(),
+        &name,
+        &link.path,
+        Some(item.metadata.mtime),
+        complete,
+    )? {
         Conflict::Put(place) => place,
         Conflict::Complete(name) => {
             add(&shared.counters.complete, 1);

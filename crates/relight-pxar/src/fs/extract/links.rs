@@ -95,7 +95,14 @@ impl Linker {
             if existing.is_ok_and(|stat| stat.identity() == target_stat.identity()) {
                 return Ok(Linked::Existed);
             }
-            match resolve(shared, job.dir.as_fd(), &place.name, &job.path, |_, _| false)? {
+            match resolve(
+                shared,
+                job.dir.as_fd(),
+                &place.name,
+                &job.path,
+                Some(target_stat.mtime),
+                |_, _| false,
+            )? {
                 Conflict::Put(found) => place = found,
                 Conflict::Complete(_) => return Ok(Linked::Existed),
                 Conflict::Skip => return Ok(Linked::Skipped),

@@ -30,6 +30,7 @@ mod target;
 mod verify;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -51,6 +52,8 @@ pub enum ConflictPolicy {
     /// The entry takes the place of what exists, in one step. A directory that is not empty is never removed for
     /// anything else: that entry is reported.
     Replace,
+    /// What exists stays unless it is older than the entry, which then takes its place as with [`Self::Replace`].
+    KeepNewer,
     /// What exists stays, and the entry gets the first free of the names `NAME.restored`, `NAME.restored-2`, ….
     Rename,
     /// The restore ends with an error.
@@ -147,5 +150,19 @@ pub fn extract(
     progress: &Progress,
     cancel: &AtomicBool,
 ) -> Result<RestoreReport, RestoreError> {
-    restore::run(source, target, options, progress, cancel)
+    restore::run(source, || target::open_target(target), options, progress, cancel)
+}
+
+/// The same into a directory that is open already (for reading), however its path has changed meanwhile.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_into(
+    source: &dyn ArchiveSource,
+    target: OwnedFd,
+    options: &ExtractOptions,
+    progress: &Progress,
+    cancel: &AtomicBool,
+) -> Result<RestoreReport, RestoreError> {
+    restore::run(source, || target::opened(target), options, progress, cancel)
 }

@@ -96,12 +96,14 @@ fn other_name(name: &CStr, attempt: u32) -> CString {
 /// Other names that are tried before giving up.
 const MAX_ATTEMPTS: u32 = 1000;
 
-/// Finds out whether the name of an entry is taken, and what the policy says then. `is_complete` judges what is found.
+/// Finds out whether the name of an entry is taken, and what the policy says then. `mtime` is the entry's own,
+/// `is_complete` judges what is found.
 pub(super) fn resolve(
     shared: &Shared<'_>,
     dir: BorrowedFd<'_>,
     name: &CStr,
     path: &[u8],
+    mtime: Option<FileTime>,
     is_complete: impl Fn(&CStr, &FileStat) -> bool,
 ) -> io::Result<Conflict> {
     let look = |name: &CStr| match FileStat::at(dir, name) {
@@ -123,22 +125,26 @@ pub(super) fn resolve(
     }
     match shared.options.conflict {
         ConflictPolicy::Skip => Ok(Conflict::Skip),
+        // Without a time to compare, what exists is not known to be older.
+        ConflictPolicy::KeepNewer if mtime.is_none_or(|mtime| stat.mtime >= mtime) => Ok(Conflict::Skip),
         ConflictPolicy::Fail => {
             shared.fail(RestoreError::Exists { path: path.to_vec() });
             Ok(Conflict::Skip)
         }
-        ConflictPolicy::Replace if stat.is_dir() => match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-            Ok(()) => {
-                add(&shared.counters.replaced, 1);
-                Ok(free(name))
+        ConflictPolicy::Replace | ConflictPolicy::KeepNewer if stat.is_dir() => {
+            match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                Ok(()) => {
+                    add(&shared.counters.replaced, 1);
+                    Ok(free(name))
+                }
+                Err(Errno::NOTEMPTY | Errno::EXIST) => Err(io::Error::new(
+                    io::ErrorKind::DirectoryNotEmpty,
+                    "a directory that is not empty has its name",
+                )),
+                Err(error) => Err(error.into()),
             }
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(io::Error::new(
-                io::ErrorKind::DirectoryNotEmpty,
-                "a directory that is not empty has its name",
-            )),
-            Err(error) => Err(error.into()),
-        },
-        ConflictPolicy::Replace => Ok(Conflict::Put(Place {
+        }
+        ConflictPolicy::Replace | ConflictPolicy::KeepNewer => Ok(Conflict::Put(Place {
             name: name.to_owned(),
             replace: true,
         })),

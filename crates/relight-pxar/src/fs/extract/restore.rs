@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +14,7 @@ use super::report::{LossKind, RestoreReport};
 use super::selection::Standing;
 use super::shared::{Closing, DirHandle, Seal, Shared, add, lock};
 use super::source::{ArchiveSource, ContentSource};
-use super::target::{Made, find, make, open_target, remove_leftovers, split};
+use super::target::{Made, find, make, remove_leftovers, split};
 use super::{ExtractOptions, RestoreError, late, verify};
 use crate::DecodeError;
 use crate::fs::apply;
@@ -87,7 +86,7 @@ pub(super) fn open_items<'s>(
 /// See [`super::extract`].
 pub(super) fn run(
     source: &dyn ArchiveSource,
-    target: &Path,
+    target: impl FnOnce() -> io::Result<Made>,
     options: &ExtractOptions,
     progress: &Progress,
     cancel: &AtomicBool,
@@ -98,7 +97,7 @@ pub(super) fn run(
     };
     let mut items = open_items(source, options)?;
     let mut content = source.content().ok();
-    let made = open_target(target).map_err(root_error)?;
+    let made = target().map_err(root_error)?;
     if options.resume && !made.fresh {
         remove_leftovers(made.fd.as_fd(), c".");
     }

@@ -45,14 +45,21 @@ pub(super) fn open_target(path: &Path) -> io::Result<Made> {
     let real = path.canonicalize()?;
     let name = CString::new(real.as_os_str().as_encoded_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let fd = open_dir(CWD, &name)?;
-    let stat = FileStat::of(&fd)?;
-    let inherits_acl = inherits_acl(fd.as_fd());
     Ok(Made {
-        fd,
-        stat,
-        name,
         fresh,
-        inherits_acl,
+        name,
+        ..opened(fd)?
+    })
+}
+
+/// The target, if it is open already.
+pub(super) fn opened(fd: OwnedFd) -> io::Result<Made> {
+    Ok(Made {
+        stat: FileStat::of(&fd)?,
+        inherits_acl: inherits_acl(fd.as_fd()),
+        name: CString::default(),
+        fresh: false,
+        fd,
     })
 }
 
@@ -81,7 +88,7 @@ pub(super) fn make(
         Ok(()) => true,
         Err(Errno::EXIST) if FileStat::at(parent, &name)?.is_dir() => false,
         // A directory under another name that this restore would choose is one that it made.
-        Err(Errno::EXIST) => match resolve(shared, parent, &name, path, |_, stat| stat.is_dir())? {
+        Err(Errno::EXIST) => match resolve(shared, parent, &name, path, None, |_, stat| stat.is_dir())? {
             Conflict::Put(place) => {
                 if place.replace {
                     unlinkat(parent, name.as_c_str(), AtFlags::empty())?;

@@ -33,7 +33,10 @@ export function cell(letter, size = 16) {
   return box;
 }
 
-const W = 900, LEFT = 66, RIGHT = 12;
+// As wide as the page is, so that the text of a chart is as large as other text on any screen.
+let W = 900;
+const LEFT = 66, RIGHT = 12;
+const fit = () => { W = Math.round(Math.max(280, Math.min(900, (document.getElementById("main")?.clientWidth ?? 900) - 26))); };
 
 function frame(height, label, ...content) {
   return svg("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": label }, svg("title", null, label), ...content);
@@ -47,7 +50,7 @@ function scale(from, to) {
 function axis(from, to, y) {
   const x = scale(from, to), day = 86400e3;
   const steps = [1, 2, 7, 14, 30, 60, 120].map((days) => days * day);
-  const step = (to - from) < 3 * day ? day / 4 : steps.find((step) => (to - from) / step <= 7) ?? steps.at(-1);
+  const step = (to - from) < 3 * day ? day / 4 : steps.find((step) => (to - from) / step <= Math.max(2, W / 120)) ?? steps.at(-1);
   const words = new Intl.DateTimeFormat(undefined, step < day ? { weekday: "short", hour: "2-digit" } : { month: "short", day: "numeric" });
   const marks = [];
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
@@ -57,21 +60,27 @@ function axis(from, to, y) {
   return [svg("line", { class: "l-axis", x1: LEFT, x2: W - RIGHT, y1: y, y2: y }), marks];
 }
 
-// Recovery points on a line; where more lies between two than was promised, a gap is drawn as a gap.
-export function timeline(points, since, now, promised) {
+// Recovery points on a line; where more lies between two than was promised, a gap is drawn as a gap. With a log between them,
+// fields are what any moment of can be recovered, and gaps are those of the log.
+export function timeline(points, since, now, promised, windows) {
+  fit();
   const times = points.map((point) => new Date(point.time).getTime()).sort((a, b) => a - b);
   const from = new Date(since).getTime(), to = new Date(now).getTime(), x = scale(from, to);
-  const gaps = [];
-  if (promised) {
+  const at = (text) => new Date(text).getTime();
+  const gaps = (windows?.gaps ?? []).map((gap) => [at(gap.from), gap.to ? at(gap.to) : to, gap.cause]).filter(([, end]) => end >= from);
+  const fields = (windows?.intervals ?? []).map((one) => [at(one.from), at(one.to)]).filter(([, end]) => end >= from);
+  if (promised && !windows) {
     // Before the first point that is still kept, nothing is known of gaps: points are forgotten on purpose.
     [...times, to].forEach((time, at) => {
       const before = times[at - 1];
       if (before !== undefined && (time - before) / 1000 > promised) gaps.push([before, time]);
     });
   }
-  const label = `${points.length} recovery points; ${gaps.length} gaps longer than promised`;
+  const label = windows ? `${points.length} recovery points, ${fields.length} windows of which any moment can be recovered, ${gaps.length} gaps` : `${points.length} recovery points; ${gaps.length} gaps longer than promised`;
   return frame(86, label, axis(from, to, 60),
-    gaps.map(([a, b]) => svg("g", null, svg("title", null, `gap of ${span((b - a) / 1000)}`),
+    fields.map(([a, b]) => svg("g", null, svg("title", null, `any moment from ${new Date(a).toLocaleString()} to ${new Date(b).toLocaleString()}`),
+      svg("rect", { class: "c-window", x: x(Math.max(a, from)), y: 22, width: Math.max(2, x(b) - x(Math.max(a, from))), height: 22 }))),
+    gaps.map(([a, b, cause]) => svg("g", null, svg("title", null, `gap of ${span((b - a) / 1000)}${cause ? `: ${cause}` : ""}`),
       svg("rect", { class: "c-gap", x: x(Math.max(a, from)), y: 14, width: Math.max(2, x(b) - x(Math.max(a, from))), height: 38 }),
       x(b) - x(a) > 60 ? svg("text", { class: "t-bad", x: (x(Math.max(a, from)) + x(b)) / 2, y: 37, "text-anchor": "middle" }, span((b - a) / 1000)) : null)),
     times.map((time) => svg("g", null, svg("title", null, new Date(time).toLocaleString()), svg("rect", { class: "c-g", x: x(time) - 2, y: 18, width: 4, height: 30, rx: 2 }))));
@@ -84,6 +93,7 @@ function lines(top, words, height) {
 
 // Sizes of backups over time: a line of all, bars of what was new.
 export function sizes(backups, since, now) {
+  fit();
   const good = backups.filter((run) => run.outcome === "good" && run.figures.size !== undefined).reverse();
   if (good.length === 0) return null;
   const from = new Date(since).getTime(), to = new Date(now).getTime(), x = scale(from, to), height = 150;
@@ -100,7 +110,8 @@ export function sizes(backups, since, now) {
 
 // Measured times of drills against the promise.
 export function drillTimes(drills, promised) {
-  const shown = [...drills].reverse().slice(-30);
+  fit();
+  const shown = [...drills].reverse().slice(W < 500 ? -12 : -30);
   if (shown.length === 0) return null;
   const height = 150;
   const top = Math.max(1, promised ?? 0, ...shown.map((drill) => drill["measured-seconds"] ?? 0)) * 1.1;
@@ -118,4 +129,15 @@ export function drillTimes(drills, promised) {
   const line = promised ? [svg("line", { class: "l-promise", x1: LEFT, x2: W - RIGHT, y1: y(promised), y2: y(promised) }),
     svg("text", { class: "t-bad", x: W - RIGHT, y: y(promised) - 5, "text-anchor": "end" }, `promised: ${span(promised)}`)] : [];
   return frame(height + 26, `${shown.length} drills, the last ${shown.at(-1)["measured-seconds"] === null ? "failed" : span(shown.at(-1)["measured-seconds"])}`, lines(top, span, height), bars, line);
+}
+
+// How much of a repository's storage was used, day by day.
+export function growth(sizes, total) {
+  if (sizes.length < 2) return null;
+  fit();
+  const from = new Date(sizes[0].time).getTime(), to = new Date(sizes.at(-1).time).getTime(), x = scale(from, to), height = 110;
+  const top = Math.max(1, ...sizes.map((size) => size.used)) * 1.15;
+  const y = (value) => height - (value / top) * (height - 16);
+  const path = sizes.map((size, at) => `${at === 0 ? "M" : "L"}${x(new Date(size.time).getTime()).toFixed(1)} ${y(size.used).toFixed(1)}`).join("");
+  return frame(height + 26, `From ${bytes(sizes[0].used)} to ${bytes(sizes.at(-1).used)} used${total ? ` of ${bytes(total)}` : ""} in ${span((to - from) / 1000)}`, axis(from, to, height), lines(top, bytes, height), svg("path", { class: "l-size", d: path }));
 }

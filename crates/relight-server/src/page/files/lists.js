@@ -2,7 +2,8 @@
 
 import { el, paged, table } from "./dom.js";
 import { get } from "./api.js";
-import { bytes, outcome, runLink, time, workloadLink } from "./words.js";
+import { growth } from "./chart.js";
+import { ago, bytes, outcome, runLink, time, workloadLink } from "./words.js";
 
 const list = (path, query, signal) => async (from) => {
   const { data, next } = await get(path, { limit: 50, before: from, ...query }, signal);
@@ -33,8 +34,11 @@ export async function repositories(_, signal) {
     ["Name", (repository) => el("span", null, repository.name, repository.comment ? el("span", { class: "dim" }, ` ${repository.comment}`) : ""), "name"], ["Storage", full],
     ["Groups", (repository) => repository.groups === null ? null : String(repository.groups), "number"], ["Snapshots", (repository) => repository.snapshots === null ? null : String(repository.snapshots), "number"],
     ["Last forget", (repository) => last(repository["last-forget"])], ["Last collection", (repository) => last(repository["last-collect"])],
+    ["Grows", (repository) => repository["growth-a-day"] === null ? null : el("span", null, `${repository["growth-a-day"] < 0 ? "−" : ""}${bytes(Math.abs(repository["growth-a-day"]))} a day`, repository.full ? [", full ", el("b", { class: "bad" }, ago(repository.full))] : "")],
+    ["Verified", (repository) => el("span", null, repository["never-verified"] > 0 ? el("span", { class: "warn" }, `${repository["never-verified"]} workloads never${repository.verified ? ", the others since " : ""}`) : "", repository.verified ? time(repository.verified) : "")],
+    ["Parity", (repository) => repository["parity-percent"] === null ? null : repository["parity-percent"] === 0 ? "none" : `${repository["parity-percent"]} %`],
     ["What is wrong", (repository) => repository.failure ? el("span", { class: "bad" }, repository.failure) : null, "name"],
-  ], data).element];
+  ], data).element, data.map((repository) => { const drawn = growth(repository.sizes, repository.total); return drawn ? [el("h2", null, `Growth of ${repository.name}`), drawn] : null; })].flat(2);
 }
 
 export async function evidence(_, signal) {

@@ -6,7 +6,9 @@ import { overview } from "./overview.js";
 import { workload } from "./workload.js";
 import { run, runs } from "./runs.js";
 import { drills, evidence, repositories } from "./lists.js";
-import { plan } from "./plan.js";
+import { editPlan, plan } from "./plan.js";
+import { keys, reports } from "./reports.js";
+import { restore } from "./restore.js";
 import { comeBack, signIn } from "./signin.js";
 import { account } from "./account.js";
 import { access } from "./access.js";
@@ -18,16 +20,18 @@ const pages = [
   ["repositories", "Repositories", repositories],
   ["plan", "Plan", plan, "Sys.Audit"],
   ["evidence", "Evidence", evidence, "Evidence.Read"],
+  ["reports", "Reports", reports, "Evidence.Read"],
+  ["keys", "Keys", keys, "Sys.Audit"],
   ["access", "Access", access],
 ];
-const others = { workload, run, account };
+const others = { workload, run, restore, account, "edit-plan": editPlan };
 let leave = new AbortController();
 
 function head(current) {
   document.getElementById("head").hidden = session.user === null;
   document.getElementById("who").replaceChildren(session.user ? el("a", { href: "#/account", "aria-current": current === "account" ? "page" : null, title: "Your account" }, session.user) : "");
   const links = pages.filter(([, , , needs]) => !needs || session.may.includes(needs)).map(([name, title]) =>
-    el("a", { href: `#/${name}`, "aria-current": name === current ? "page" : null }, title));
+    el("a", { href: `#/${name}`, "aria-current": name === (current === "edit-plan" ? "plan" : current) ? "page" : null }, title));
   document.getElementById("nav").replaceChildren(...links);
 }
 
@@ -43,7 +47,8 @@ async function navigate() {
   leave.abort();
   leave = new AbortController();
   const here = leave;
-  const [name = "", ...rest] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/");
+  const [address, ...query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name = "", ...rest] = address.split("/");
   const found = pages.find(([page]) => page === name);
   const page = found?.[2] ?? others[name];
   head(name);
@@ -51,7 +56,7 @@ async function navigate() {
   try {
     let argument;
     try { argument = decodeURIComponent(rest.join("/")); } catch { argument = rest.join("/"); }
-    const content = await page(argument, here.signal);
+    const content = await page(argument, here.signal, new URLSearchParams(query.join("?")));
     if (here.signal.aborted) return;
     show(content);
     const title = document.querySelector("main h1")?.textContent ?? found?.[1] ?? "";

@@ -35,6 +35,7 @@ export async function overview(_, signal) {
       ["RPO", (row) => judged(row.standing.rpo)],
       ["RTO", (row) => judged(row.standing.rto)],
       ["Next", (row) => time(row.standing.next)],
+      ["", (row) => row.standing.newest ? el("a", { class: "quiet", href: `#/restore/${encodeURIComponent(row.standing.workload)}`, "aria-label": `restore ${row.standing.workload}` }, "Restore") : null],
     ], async (from) => {
       const { data, next } = begin ?? await read(from);
       begin = null;

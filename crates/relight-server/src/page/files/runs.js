@@ -46,7 +46,7 @@ export async function runs(_, signal) {
   await look();
   if (before === "") await fill();
   every(2000, signal, look);
-  return [el("h1", null, "Runs"), live, el("div", { class: "bar" }, choice("kind", "Kind", ["backup", "copy", "verify", "drill", "forget", "collect", "exercise"]),
+  return [el("h1", null, "Runs"), live, el("div", { class: "bar" }, choice("kind", "Kind", ["backup", "copy", "verify", "drill", "forget", "collect", "exercise", "restore"]),
     choice("outcome", "Outcome", ["good", "incomplete", "failed", "cancelled", "interrupted"])), ended];
 }
 
@@ -59,6 +59,7 @@ function cancel(run) {
 
 export async function run(number, signal) {
   const facts = el("div"), events = el("ol", { class: "events" });
+  const none = el("p", { class: "dim" }, "There are none, or they are not kept any more.");
   let from = 0;
   async function look() {
     let data;
@@ -66,6 +67,7 @@ export async function run(number, signal) {
       ({ data } = await get(`runs/${encodeURIComponent(number)}`, { from }, signal));
       events.append(...data.events.map((event) => el("li", null, time(event.time), " ", event.text)));
       from += data.events.length;
+      none.hidden = from > 0;
     } while (data["more-events"] && from < 5000);
     const fact = (title, value) => value ? [el("dt", null, title), el("dd", null, value)] : [];
     facts.replaceChildren(el("dl", { class: "facts" }, fact("Outcome", outcome(data)), fact("Progress", progress(data)), fact("What", el("span", null, job(data))), fact("Repository", data.repository),
@@ -81,5 +83,5 @@ export async function run(number, signal) {
     signal.addEventListener("abort", () => stop.abort());
     every(1500, stop.signal, async () => { if ((await look()).ended) stop.abort(); });
   }
-  return [el("h1", null, `Run ${first.number}`), facts, el("h2", null, "Events"), events, from === 0 ? el("p", { class: "dim" }, "There are none, or they are not kept any more.") : null];
+  return [el("h1", null, `Run ${first.number}`), facts, el("h2", null, "Events"), events, none];
 }

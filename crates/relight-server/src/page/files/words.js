@@ -35,6 +35,8 @@ export function time(text) {
   return el("time", { datetime: text, title: exact.format(at) }, (at.getFullYear() === new Date().getFullYear() ? short : day).format(at));
 }
 
+export const exactTime = (text) => exact.format(new Date(text));
+
 export function ago(text, now) {
   const gone = seconds(text, now ?? new Date());
   return gone < 0 ? `in ${span(-gone)}` : `${span(gone)} ago`;

@@ -31,7 +31,8 @@ function actions(name) {
     } catch (error) { tell(error.status === 403 ? "You may not ask for this." : error.message); }
     event.target.disabled = false;
   } } }, words);
-  return [ask("backup", "Back up now"), ask("verify", "Verify now"), ask("drill", "Drill now")];
+  const restore = el("a", { class: "do", href: `#/restore/${encodeURIComponent(name)}` }, "Restore…");
+  return [restore, ask("backup", "Back up now"), ask("verify", "Verify now"), ask("drill", "Drill now")];
 }
 
 function about(data, name) {
@@ -50,9 +51,11 @@ function about(data, name) {
     standing.changes.map((change) => el("p", { class: "note" }, `Suddenly different (${change.what}): ${change.reason}`)),
     standing.rpo ? el("p", { class: "dim" }, `${standing.rpo.reason}. ${standing.rto?.reason ?? ""}.`) : null,
     el("h2", null, "Recovery points"),
-    points.length > 0 ? el("div", null, timeline(points, data.since, data.now, promises["rpo-seconds"]), el("p", { class: "dim" }, `${points.length} in ${promises.repository}. A dashed field is longer than the RPO.`)) : el("p", { class: "dim" }, "There is none in this time."),
+    points.length > 0 ? el("div", null, timeline(points, data.since, data.now, promises["rpo-seconds"], data.windows), el("p", { class: "dim" }, `${points.length} in ${promises.repository}. ${data.windows ? "Of a filled field, any moment can be recovered; a dashed one is a gap in the log." : "A dashed field is longer than the RPO."}`), gapTable(data.windows)) : el("p", { class: "dim" }, "There is none in this time."),
     size ? [el("h2", null, "Size"), size, el("p", { class: "dim" }, "The line is all of it, bars are what was new.")] : null,
     el("h2", null, "Drills"),
+    drills && promises["rto-seconds"] ? el("p", { class: "dim" }, `The dashed line is what was promised: back after ${span(promises["rto-seconds"])} at most. Bars above it, and crossed ones, missed that.`) : null,
+    data.drills.length > 0 ? el("details", null, el("summary", null, "The same as a table"), table(`Drills of ${name}, newest first`, [["When", (drill) => time(drill.time)], ["Outcome", (drill) => drill.good ? "came back" : "did not come back"], ["Measured", (drill) => span(drill["measured-seconds"]), "number"], ["Promised", (drill) => span(drill["promised-seconds"]), "number"], ["Run", (drill) => runLink(drill.run), "number"]], data.drills.slice(0, 30)).element) : null,
     drills ?? el("p", { class: "dim" }, "Recovery was never tested: nobody knows how long it takes. Ask for a drill, or give the policy one."),
     el("h2", null, "Backups"),
     data.backups.length === 0 ? el("p", { class: "dim" }, "There was none in this time.") : table(`The newest of ${data.backups.length} backups of ${name}`, [
@@ -60,4 +63,9 @@ function about(data, name) {
       ["Took", took, "number"], ["Size", (run) => bytes(run.figures.size), "number"], ["New", (run) => bytes(run.figures.added), "number"], ["What went wrong", (run) => run.message, "name"],
     ], data.backups.slice(0, 30)).element,
   ];
+}
+
+function gapTable(windows) {
+  if (!windows || windows.gaps.length === 0) return null;
+  return table("Gaps in the log: what cannot be recovered", [["From", (gap) => time(gap.from)], ["To", (gap) => gap.to ? time(gap.to) : el("span", { class: "bad" }, "until the next backup")], ["Why", (gap) => gap.cause, "name"]], windows.gaps.slice(-20)).element;
 }

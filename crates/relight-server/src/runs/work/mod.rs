@@ -5,6 +5,7 @@ mod collect;
 mod copy;
 mod drill;
 mod forget;
+pub(super) mod restore;
 mod verify;
 
 use relight_model::schedule::RunKind;
@@ -54,6 +55,11 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Done {
         RunKind::Collect => collect::run(context, planned, task),
         RunKind::Drill => drill::one(context, planned, task),
         RunKind::Exercise => drill::everything(context, planned, task),
+        // They are begun with what they are to do, which no plan says.
+        RunKind::Restore => Err(RunFailure::new(
+            Code::Internal,
+            "nobody said what is to be restored",
+        )),
     };
     done.unwrap_or_else(Done::from)
 }

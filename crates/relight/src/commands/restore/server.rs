@@ -11,11 +11,12 @@ use relight_pbs::client::{Content, ReaderSession, ServerAddress};
 use relight_pxar::fs::extract::{ExtractOptions, RestoreError, Selection, extract};
 use relight_pxar::fs::progress::Progress;
 use relight_repo::RepoError;
+use relight_workloads::bring_back::{Choice, Report, put_in_place, whole_name, write_small};
 use relight_workloads::image::{After, ImageFile, Target};
 use relight_workloads::{WorkloadError, image};
 use tokio::runtime::Runtime;
 
-use super::{Choice, Options, Report, meter, put_in_place, whole_name, words, write_small};
+use super::{Options, exit, meter, words};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -69,7 +70,7 @@ pub fn run(global: &Global, options: &Options, address: &ServerAddress) -> Resul
     }
     report.seconds = began.elapsed().as_secs_f64();
     output::result(global, &report, words);
-    Ok(report.exit())
+    Ok(exit(&report))
 }
 
 /// What is restored, and of trees which paths.
@@ -140,7 +141,8 @@ impl Remote<'_> {
                     );
                 }
                 Item::Image(name) | Item::Stream(name) => {
-                    let Some((temporary, path)) = whole_name(directory, name, choice, report)? else {
+                    let Some((temporary, path)) = whole_name(directory, name, choice.conflict, report)?
+                    else {
                         continue;
                     };
                     let after = After {
@@ -153,7 +155,8 @@ impl Remote<'_> {
                     report.verified += u64::from(choice.verify);
                 }
                 Item::Small(name) => {
-                    let Some((temporary, path)) = whole_name(directory, name, choice, report)? else {
+                    let Some((temporary, path)) = whole_name(directory, name, choice.conflict, report)?
+                    else {
                         continue;
                     };
                     let content = self.runtime.block_on(self.session.blob(name))?;
