@@ -119,6 +119,52 @@ fn an_image_keeps_its_holes_and_its_odd_end() {
 }
 
 #[test]
+fn small_chunks_that_are_handed_on_together_are_chunks_of_their_own() {
+    const PAGE: usize = 8 << 10;
+    let (_directory, place) = place();
+    let repository = place.open().unwrap();
+    let mut bytes = content(5, 40 * PAGE + 100);
+    bytes[3 * PAGE..5 * PAGE].fill(0);
+    let save = |bytes: &[u8]| {
+        let session = Session::begin(repository.clone(), Arc::new(AtomicBool::new(false))).unwrap();
+        let mut writer = session.archive("pages", ArchiveKind::Stream).unwrap();
+        let (first, second) = bytes.split_at(16 * PAGE);
+        writer.push_parts(first.to_vec(), PAGE).unwrap();
+        let second = second.to_vec();
+        let length = second.len();
+        let read = move |buffer: &mut [u8]| {
+            buffer.copy_from_slice(&second);
+            Ok(())
+        };
+        writer.push_read_parts(length, PAGE, Box::new(read)).unwrap();
+        let archive = writer.finish().unwrap();
+        let spec = SnapshotSpec {
+            workload: "pg/1".into(),
+            ..SnapshotSpec::default()
+        };
+        session.publish(spec, vec![archive]).unwrap()
+    };
+    let first = save(&bytes);
+    assert!(read_back(&repository, &first.archives[0]).unwrap() == bytes);
+    let reader = ChunkReader::new(repository.clone()).unwrap();
+    let lengths: Vec<u64> = relight_repo::tree::TreeReader::new(&reader, first.archives[0].root, 0)
+        .unwrap()
+        .map(|piece| piece.unwrap().length)
+        .collect();
+    assert_eq!(lengths.len(), 41);
+    assert!(lengths[..40].iter().all(|length| *length == PAGE as u64));
+    // One byte of the second half.
+    bytes[30 * PAGE] ^= 1;
+    let second = save(&bytes);
+    assert!(
+        second.figures.added < 2 * PAGE as u64 + 16 * 1024,
+        "{:?}",
+        second.figures
+    );
+    assert!(read_back(&repository, &second.archives[0]).unwrap() == bytes);
+}
+
+#[test]
 fn a_session_without_publication_leaves_no_snapshot_and_its_chunks_are_used() {
     let (_directory, place) = place();
     let repository = place.open().unwrap();

@@ -31,6 +31,19 @@ struct Ordered {
     tree: Option<TreeWriter>,
 }
 
+impl Ordered {
+    /// Writes list nodes as far as the order allows.
+    fn advance(&mut self, pipeline: &Pipeline) -> Result<()> {
+        while let Some((length, id)) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            if let Some(tree) = &mut self.tree {
+                tree.push(length, id, &mut |node| pipeline.place(PackKind::Metadata, &node))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Progress {
     fn new(kind: ArchiveKind) -> Self {
         let tree = Some(TreeWriter::new(kind.cut()));
@@ -59,16 +72,16 @@ impl Progress {
 
     /// Takes note that a chunk is in a pack, and writes list nodes as far as the order allows.
     pub fn complete(&self, pipeline: &Pipeline, sequence: u64, length: u64, id: ChunkId) -> Result<()> {
+        self.complete_all(pipeline, sequence, &[(length, id)])
+    }
+
+    /// The same for chunks that follow one another; the first has the number `sequence`.
+    pub fn complete_all(&self, pipeline: &Pipeline, sequence: u64, chunks: &[(u64, ChunkId)]) -> Result<()> {
         let mut ordered = self.lock();
-        ordered.waiting.insert(sequence, (length, id));
-        let Ordered { next, waiting, tree } = &mut *ordered;
-        while let Some((length, id)) = waiting.remove(next) {
-            *next += 1;
-            if let Some(tree) = tree {
-                tree.push(length, id, &mut |node| pipeline.place(PackKind::Metadata, &node))?;
-            }
+        for (number, chunk) in (sequence..).zip(chunks) {
+            ordered.waiting.insert(number, *chunk);
         }
-        Ok(())
+        ordered.advance(pipeline)
     }
 
     /// Wakes whoever waits for the archive to be complete.
@@ -186,6 +199,31 @@ impl ArchiveWriter {
         self.submit(length, Content::Read(read))
     }
 
+    /// Appends `length` bytes that a worker reads by itself, as chunks of `part` bytes; the last may be shorter. Small
+    /// chunks cost less when they are read together.
+    pub fn push_read_parts(&mut self, length: usize, part: usize, read: ReadChunk) -> Result<()> {
+        self.check_parts(length, part)?;
+        self.cut()?;
+        self.position += length as u64;
+        self.submit_parts(length, part, Content::Read(read))
+    }
+
+    /// Appends this content as chunks of `part` bytes; the last may be shorter.
+    pub fn push_parts(&mut self, content: Vec<u8>, part: usize) -> Result<()> {
+        self.check_parts(content.len(), part)?;
+        self.cut()?;
+        self.position += content.len() as u64;
+        self.submit_parts(content.len(), part, Content::Buffer(content))
+    }
+
+    fn check_parts(&self, length: usize, part: usize) -> Result<()> {
+        let limit = MAX_CHUNK;
+        match length.max(part) {
+            size if size > limit || part == 0 => Err(RepoError::ChunkTooLarge { size, limit }),
+            _ => Ok(()),
+        }
+    }
+
     /// Appends a chunk with this content.
     pub fn push_chunk(&mut self, content: Vec<u8>) -> Result<()> {
         if content.len() > MAX_CHUNK {
@@ -252,13 +290,22 @@ impl ArchiveWriter {
     }
 
     fn submit(&mut self, length: usize, content: Content) -> Result<()> {
+        self.submit_parts(length, length, content)
+    }
+
+    fn submit_parts(&mut self, length: usize, part: usize, content: Content) -> Result<()> {
         self.pipeline.check()?;
+        if length == 0 {
+            return Ok(());
+        }
         let job = Job {
             archive: self.progress.clone(),
-            sequence: self.next(),
+            sequence: self.sequence,
             length,
+            part,
             content,
         };
+        self.sequence += length.div_ceil(part) as u64;
         self.jobs
             .send(job)
             .map_err(|_| RepoError::Stopped("its workers have ended".into()))

@@ -53,11 +53,13 @@ pub(crate) enum Content {
     Stored(ChunkId, Vec<u8>),
 }
 
-/// One chunk on its way.
+/// One chunk, or several that follow one another, on its way.
 pub(crate) struct Job {
     pub archive: Arc<Progress>,
     pub sequence: u64,
     pub length: usize,
+    /// It is cut into chunks of so many bytes.
+    pub part: usize,
     pub content: Content,
 }
 
@@ -217,17 +219,25 @@ impl Pipeline {
 
     fn work(&self, jobs: &Receiver<Job>) {
         for job in jobs {
+            let archive = job.archive.clone();
             if !self.has_failed()
-                && let Err(error) = self.process(&job.archive, job.sequence, job.length, job.content)
+                && let Err(error) = self.process(job)
             {
                 self.fail(error);
             }
             // Whoever waits for this archive must learn of the end, good or bad.
-            job.archive.wake();
+            archive.wake();
         }
     }
 
-    fn process(&self, archive: &Progress, sequence: u64, length: usize, content: Content) -> Result<()> {
+    fn process(&self, job: Job) -> Result<()> {
+        let Job {
+            archive,
+            sequence,
+            length,
+            part,
+            content,
+        } = job;
         let buffer = match content {
             Content::Buffer(buffer) => buffer,
             Content::Read(read) => {
@@ -248,13 +258,16 @@ impl Pipeline {
                 return archive.complete(self, sequence, length as u64, id);
             }
         };
-        let data = &buffer[..length];
-        let id = if is_zero(data) {
-            ChunkId::ZEROS
-        } else {
-            self.place(archive.pack_kind(), data)?
+        let place = |data: &[u8]| {
+            let id = if is_zero(data) {
+                ChunkId::ZEROS
+            } else {
+                self.place(archive.pack_kind(), data)?
+            };
+            Ok((data.len() as u64, id))
         };
-        archive.complete(self, sequence, length as u64, id)?;
+        let chunks = buffer[..length].chunks(part).map(place);
+        archive.complete_all(self, sequence, &chunks.collect::<Result<Vec<_>>>()?)?;
         if buffer.len() == CHUNK_BUFFER {
             self.buffers.give(buffer);
         }
