@@ -40,8 +40,11 @@ use previous::Previous;
 
 /// Name of the archive with the server's own list of files and their checksums.
 pub const MANIFEST: &str = "backup_manifest";
-/// Bytes of a chunk, if no earlier backup says otherwise: few pages, because a change of one makes a new chunk.
-const CHUNK: u64 = 64 << 10;
+/// Bytes of a chunk, if no earlier backup says otherwise: a page. Rows change all over a table, and of longer chunks
+/// nearly each would hold one that changed.
+const CHUNK: u64 = 8 << 10;
+/// So many bytes are read and handed on together.
+const TOGETHER: u64 = 256 << 10;
 /// No chunk is longer.
 const CHUNK_MOST: u64 = 4 << 20;
 /// Where chunks become longer, so that a repository has to know of fewer.
@@ -227,8 +230,8 @@ mod tests {
     #[test]
     fn chunks_become_longer_where_there_would_be_too_many() {
         assert_eq!(chunk_for(0), CHUNK);
-        assert_eq!(chunk_for(2 << 40), CHUNK);
-        assert_eq!(chunk_for((2 << 40) + 1), 2 * CHUNK);
+        assert_eq!(chunk_for(256 << 30), CHUNK);
+        assert_eq!(chunk_for((256 << 30) + 1), 2 * CHUNK);
         assert_eq!(chunk_for(u64::MAX), CHUNK_MOST);
     }
 }

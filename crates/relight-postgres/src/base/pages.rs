@@ -60,28 +60,55 @@ pub enum Verdict {
 /// The checksum of a page, which is block `block` of its relation (counted over all its segments). The length of a page is
 /// a multiple of 128 bytes.
 pub fn checksum(page: &[u8], block: u32) -> u16 {
-    let mut sums = BASE_OFFSETS;
-    let mix = |sum: &mut u32, value: u32| {
-        let mixed = *sum ^ value;
-        *sum = mixed.wrapping_mul(PRIME) ^ (mixed >> 17);
-    };
-    for (row, words) in page.as_chunks::<{ 4 * SUMS }>().0.iter().enumerate() {
-        for (number, (sum, word)) in sums.iter_mut().zip(words.as_chunks::<4>().0).enumerate() {
-            let mut word = u32::from_ne_bytes(*word);
-            if row == 0 && number == 2 {
-                // The checksum itself counts as zero.
-                let mut bytes = word.to_ne_bytes();
-                bytes[0] = 0;
-                bytes[1] = 0;
-                word = u32::from_ne_bytes(bytes);
-            }
-            mix(sum, word);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was just asked whether it has what the function is compiled for.
+        #[allow(unsafe_code, reason = "four times as fast, on each page of each backup")]
+        return unsafe { checksum_wide(page, block) };
     }
+    checksum_by_words(page, block)
+}
+
+/// The same, compiled for processors whose registers hold eight words.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn checksum_wide(page: &[u8], block: u32) -> u16 {
+    checksum_by_words(page, block)
+}
+
+#[inline(always)]
+fn checksum_by_words(page: &[u8], block: u32) -> u16 {
+    let mut sums = BASE_OFFSETS;
+    let (rows, _) = page.as_chunks::<{ 4 * SUMS }>();
+    let Some((first, rest)) = rows.split_first() else {
+        return fold(sums, block);
+    };
+    // The checksum itself counts as zero.
+    let mut head = *first;
+    head[CHECKSUM].fill(0);
+    mix(&mut sums, &head);
+    for row in rest {
+        mix(&mut sums, row);
+    }
+    fold(sums, block)
+}
+
+#[inline(always)]
+fn mix(sums: &mut [u32; SUMS], row: &[u8; 4 * SUMS]) {
+    let mut words = [0; SUMS];
+    for (word, bytes) in words.iter_mut().zip(row.as_chunks::<4>().0) {
+        *word = u32::from_ne_bytes(*bytes);
+    }
+    for (sum, word) in sums.iter_mut().zip(words) {
+        let mixed = *sum ^ word;
+        *sum = mixed.wrapping_mul(PRIME) ^ (mixed >> 17);
+    }
+}
+
+#[inline(always)]
+fn fold(mut sums: [u32; SUMS], block: u32) -> u16 {
     for _ in 0..2 {
-        for sum in &mut sums {
-            mix(sum, 0);
-        }
+        mix(&mut sums, &[0; 4 * SUMS]);
     }
     let mixed = sums.iter().fold(0, |all, sum| all ^ sum) ^ block;
     // Never 0.
@@ -129,6 +156,16 @@ pub fn segment_of(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_way_of_computing_gives_the_same() {
+        let page: Vec<u8> = (0..8192_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
+        for block in [0, 1, 131_071, u32::MAX] {
+            assert_eq!(checksum(&page, block), checksum_by_words(&page, block));
+        }
+    }
 
     #[test]
     fn names_of_files_that_hold_pages() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use relight_repo::session::{ArchiveWriter, Session};
 use relight_repo::snapshot::{Archive, ArchiveKind};
 
+use super::TOGETHER;
 use super::files::{Entry, EntryKind, FileList, Tablespace};
 use super::pages::{self, Verdict};
 use super::previous::{Composer, Previous};
@@ -63,7 +64,7 @@ struct Current<'p> {
 }
 
 enum How<'p> {
-    /// By position: what of the current chunk has come.
+    /// By position: what has come of the chunks that are handed on together.
     Chunks {
         chunk: Vec<u8>,
         pages: Option<u32>,
@@ -163,7 +164,8 @@ impl<'p> ContentWriter<'p> {
 
     /// More of the file.
     pub fn data(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let most = self.list.chunk as usize;
+        let part = self.list.chunk as usize;
+        let most = part.max(TOGETHER as usize);
         let Some(current) = &mut self.current else {
             return Err(PostgresError::damaged(
                 "a base backup",
@@ -200,7 +202,7 @@ impl<'p> ContentWriter<'p> {
                             look(&current.path, chunk, *at, segment, rules, &mut self.bad);
                         }
                         *at += chunk.len() as u64;
-                        self.writer.push_chunk(std::mem::take(chunk))?;
+                        self.writer.push_parts(std::mem::take(chunk), part)?;
                     }
                 }
             }
@@ -242,12 +244,13 @@ impl<'p> ContentWriter<'p> {
         let size = *size;
         *offset = self.writer.position();
         self.list.entries.push(entry);
-        let mut at = 0;
+        let (mut at, together) = (0, TOGETHER.max(self.list.chunk));
         while at < size {
-            let length = self.list.chunk.min(size - at);
+            let length = together.min(size - at);
             let (read, from) = (read.clone(), at);
-            self.writer.push_read(
+            self.writer.push_read_parts(
                 length as usize,
+                self.list.chunk as usize,
                 Box::new(move |buffer: &mut [u8]| read(from, buffer)),
             )?;
             at += length;

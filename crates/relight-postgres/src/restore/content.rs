@@ -1,8 +1,8 @@
 //! Contents of files, from the repository in parallel.
 
-use std::fs::OpenOptions;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +24,11 @@ struct Contents<'a> {
     files: Vec<(u64, u64, &'a str)>,
     control: Mutex<Vec<u8>>,
     written: AtomicU64,
+    open: Mutex<HashMap<&'a str, Arc<File>>>,
 }
+
+/// Files that are kept open while they are written to: a chunk is a page, and a file has many.
+const OPEN: usize = 256;
 
 /// Writes all of it into files that were just made, which are full of zeros. Gives the content of `pg_control`, which is
 /// kept back, and how many bytes were written.
@@ -105,6 +109,7 @@ impl<'a> Contents<'a> {
             files,
             control: Mutex::default(),
             written: AtomicU64::new(0),
+            open: Mutex::default(),
         }
     }
 
@@ -114,7 +119,7 @@ impl<'a> Contents<'a> {
         &self,
         offset: u64,
         length: u64,
-        mut take: impl FnMut(&str, u64, std::ops::Range<usize>) -> std::result::Result<(), E>,
+        mut take: impl FnMut(&'a str, u64, std::ops::Range<usize>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let end = offset.saturating_add(length);
         let mut number = self
@@ -131,6 +136,22 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
+    /// A file that was made before, open.
+    fn file(&self, path: &'a str) -> std::io::Result<Arc<File>> {
+        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = lock().get(path) {
+            return Ok(file.clone());
+        }
+        let mut options = OpenOptions::new();
+        let file = Arc::new(options.read(true).write(true).open(self.places.path(path))?);
+        let mut open = lock();
+        if open.len() >= OPEN {
+            open.clear();
+        }
+        open.insert(path, file.clone());
+        Ok(file)
+    }
+
     fn put(&self, offset: u64, bytes: &[u8]) -> relight_repo::Result<()> {
         self.parts(offset, bytes.len() as u64, |path, at, range| {
             let bytes = &bytes[range];
@@ -144,11 +165,11 @@ impl<'a> Contents<'a> {
                 return Ok(());
             }
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            let path = self.places.path(path);
-            write_at(&path, at, bytes).map_err(|source| {
+            let written = self.file(path).and_then(|file| file.write_all_at(bytes, at));
+            written.map_err(|source| {
                 RepoError::Source(std::io::Error::new(
                     source.kind(),
-                    format!("write {}: {source}", path.display()),
+                    format!("write {}: {source}", self.places.path(path).display()),
                 ))
             })
         })
@@ -178,8 +199,7 @@ impl<'a> Contents<'a> {
                 same = false;
                 return Ok(());
             }
-            let file = std::fs::File::open(self.places.path(path))?;
-            file.read_exact_at(&mut there[range], at)
+            self.file(path)?.read_exact_at(&mut there[range], at)
         });
         if read.is_err() || !same {
             return false;
@@ -195,8 +215,4 @@ impl<'a> Contents<'a> {
         let control = self.control.into_inner().unwrap_or_else(PoisonError::into_inner);
         (control, self.written.into_inner())
     }
-}
-
-fn write_at(path: &Path, at: u64, bytes: &[u8]) -> std::io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.write_all_at(bytes, at)
 }
