@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use super::spool::{Spool, fingerprint};
 use crate::wal::error::{Result, WalError};
 use crate::wal::name::WalName;
-use crate::wal::store::{LogStore, NewFile, Pushed};
+use crate::wal::store::{Checked, LogStore, NewFile, Pushed};
 
 /// Files that one call takes along at most.
 const TOGETHER: usize = 32;
@@ -24,27 +25,12 @@ pub fn push<E: From<WalError>>(
     open: impl FnOnce() -> Result<LogStore, E>,
 ) -> Result<Pushed, E> {
     let name = name_of(path)?;
-    let file = read(path, name)?;
-    if spool.recall(name, || fingerprint(&file.bytes)) {
+    if spool.recall(name, || fingerprint(path).ok()) {
         return Ok(Pushed::Known);
     }
+    let asked = Checked::of(read(path, name)?)?;
     let store = open()?;
-    let mut push = store.begin_push()?;
-    let result = push.add(file)?;
-    let mut along = Vec::new();
-    for (name, path) in ready(path, name) {
-        let Ok(file) = read(&path, name) else {
-            continue;
-        };
-        let fingerprint = fingerprint(&file.bytes);
-        match push.add(file) {
-            Ok(_) => along.push((name, fingerprint)),
-            // The server will ask for it, and be told.
-            Err(error) if error.is_refusal() => tracing::debug!(%name, %error, "not taken along"),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    push.commit()?;
+    let (result, along) = push_all(&store, asked, &ready(path, name))?;
     for (name, fingerprint) in along {
         if let Err(error) = spool.remember(name, &fingerprint) {
             // Then it is compared when the server asks for it.
@@ -53,6 +39,46 @@ pub fn push<E: From<WalError>>(
         }
     }
     Ok(result)
+}
+
+/// A file that was taken along, with what it is known by.
+type Along = (WalName, String);
+
+/// Stores the file that was asked for, and those that are ready as far as they are good.
+fn push_all(store: &LogStore, asked: Checked, ready: &[(WalName, PathBuf)]) -> Result<(Pushed, Vec<Along>)> {
+    let mut push = store.begin_push()?;
+    let result = push.add_checked(asked)?;
+    let mut along = Vec::new();
+    // While one file is cut into chunks, the next is read and looked at.
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for (name, path) in ready {
+                let look = || {
+                    let before = fingerprint(path).ok()?;
+                    let checked = Checked::of(read(path, *name).ok()?).ok()?;
+                    // Only what lay still is known by what it looks like.
+                    (fingerprint(path).ok()? == before).then_some((checked, before))
+                };
+                if let Some((checked, fingerprint)) = look()
+                    && sender.send((*name, checked, fingerprint)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        for (name, checked, fingerprint) in receiver {
+            match push.add_checked(checked) {
+                Ok(_) => along.push((name, fingerprint)),
+                // The server will ask for it, and be told.
+                Err(error) if error.is_refusal() => tracing::debug!(%name, %error, "not taken along"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })?;
+    push.commit()?;
+    Ok((result, along))
 }
 
 /// The name of the file at `path`.

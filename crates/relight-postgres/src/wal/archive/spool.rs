@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -73,20 +73,20 @@ impl Spool {
         self.folder.join(format!("{name}.ok"))
     }
 
-    /// Remembers that a file with a content of this [`fingerprint`] is in the repository.
+    /// Remembers that a file with this [`fingerprint`] is in the repository.
     pub fn remember(&self, name: WalName, fingerprint: &str) -> Result<()> {
         self.make()?;
         self.replace(&self.pushed(name), fingerprint.as_bytes())
     }
 
-    /// Whether it was remembered that a file with a content of this [`fingerprint`] is in the repository; forgets it.
-    pub fn recall(&self, name: WalName, fingerprint: impl FnOnce() -> String) -> bool {
+    /// Whether it was remembered that a file with this [`fingerprint`] is in the repository; forgets it.
+    pub fn recall(&self, name: WalName, fingerprint: impl FnOnce() -> Option<String>) -> bool {
         let path = self.pushed(name);
         let Ok(known) = fs::read_to_string(&path) else {
             return false;
         };
         let _ = fs::remove_file(&path);
-        known == fingerprint()
+        fingerprint().is_some_and(|now| now == known)
     }
 
     /// Says which file the server asked for last.
@@ -160,7 +160,19 @@ pub(super) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)
 }
 
-/// What tells contents apart.
-pub(super) fn fingerprint(bytes: &[u8]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, bytes))
+/// What a file of the log is known by from the call that took it along to the call that asks for it. A server does not
+/// write to a file again that is ready to be archived; and its content is not read for this, because a call that has nothing
+/// else to do should take no time.
+pub(super) fn fingerprint(path: &Path) -> io::Result<String> {
+    let meta = fs::metadata(path)?;
+    Ok(format!(
+        "{}:{}:{}:{}.{:09}:{}.{:09}",
+        meta.dev(),
+        meta.ino(),
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec()
+    ))
 }

@@ -25,7 +25,7 @@ use relight_repo::Repository;
 pub use catalog::{Catalog, Kept};
 pub use expire::Expiry;
 pub use fetch::Fetched;
-pub use push::{NewFile, Push, Pushed};
+pub use push::{Checked, NewFile, Push, Pushed};
 
 use super::error::Result;
 

@@ -1,9 +1,9 @@
 //! Puts files of a log into the repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
-use relight_repo::session::Session;
+use relight_repo::session::{ArchiveWriter, Session};
 use relight_repo::snapshot::{Archive, ArchiveKind, Snapshot, SnapshotSpec};
 
 use super::catalog::Catalog;
@@ -15,6 +15,8 @@ use crate::wal::name::WalName;
 use crate::wal::summary::{Cluster, Summary};
 use crate::wal::windows::KnownGap;
 
+/// Files whose chunks are still being worked on while the next is read; each takes the memory of a chunk.
+const UNDER_WAY: usize = 3;
 /// No remark about a base backup is longer.
 const MAX_REMARK: usize = 64 << 10;
 
@@ -39,8 +41,8 @@ pub enum Pushed {
     Known,
 }
 
-/// A file that was looked at.
-struct Checked {
+/// A file that was looked at: it is what its name says.
+pub struct Checked {
     file: NewFile,
     cluster: Option<Cluster>,
     note: Note,
@@ -51,7 +53,10 @@ pub struct Push<'a> {
     store: &'a LogStore,
     catalog: Catalog,
     cluster: Option<Cluster>,
+    /// Goes before the session, which waits for its workers, and they for the last who may give them work.
+    under_way: VecDeque<ArchiveWriter>,
     session: Option<Session>,
+    names: BTreeSet<WalName>,
     archives: Vec<Archive>,
     attributes: BTreeMap<String, String>,
     last: Option<Timestamp>,
@@ -81,7 +86,9 @@ impl LogStore {
             store: self,
             cluster: catalog.cluster,
             catalog,
+            under_way: VecDeque::new(),
             session: None,
+            names: BTreeSet::new(),
             archives: Vec::new(),
             attributes: BTreeMap::new(),
             last: None,
@@ -96,7 +103,11 @@ impl Push<'_> {
     /// # Errors
     /// As [`LogStore::push`].
     pub fn add(&mut self, file: NewFile) -> Result<Pushed> {
-        let checked = check(file)?;
+        self.add_checked(Checked::of(file)?)
+    }
+
+    /// The same with a file that was looked at before.
+    pub fn add_checked(&mut self, checked: Checked) -> Result<Pushed> {
         let mut cluster = self.cluster;
         self.store.check_cluster(&checked, &mut cluster)?;
         let Checked { file, note, .. } = checked;
@@ -109,12 +120,15 @@ impl Push<'_> {
             WalName::History(_) | WalName::Backup(..) => ArchiveKind::Blob,
         };
         let name = file.name.to_string();
-        if self.archives.iter().any(|archive| archive.name == name) {
+        if self.names.contains(&file.name) {
             return Err(WalError::Refused(format!("{name} was given twice")));
         }
         let mut writer = self.session()?.archive(&name, kind)?;
         writer.write(&file.bytes)?;
-        self.archives.push(writer.finish()?);
+        writer.cut()?;
+        self.names.insert(file.name);
+        self.under_way.push_back(writer);
+        self.finish_until(UNDER_WAY)?;
         attributes::set_note(&mut self.attributes, file.name, &note);
         self.last = self.last.max(note.times.last_commit);
         self.cluster = cluster;
@@ -143,8 +157,19 @@ impl Push<'_> {
         Ok(self.session.insert(session))
     }
 
+    /// Waits for the oldest files until no more than `left` are under way.
+    fn finish_until(&mut self, left: usize) -> Result<()> {
+        while self.under_way.len() > left
+            && let Some(writer) = self.under_way.pop_front()
+        {
+            self.archives.push(writer.finish()?);
+        }
+        Ok(())
+    }
+
     /// Publishes what was added. When this returns, it is durable.
     pub fn commit(mut self) -> Result<()> {
+        self.finish_until(0)?;
         if self.archives.is_empty() && self.gaps == 0 {
             return Ok(());
         }
@@ -257,57 +282,62 @@ impl LogStore {
     }
 }
 
-/// Looks whether a file is what its name says.
-fn check(file: NewFile) -> Result<Checked> {
-    let wrong = |why: &str| WalError::NotWal {
-        name: file.name.to_string(),
-        why: why.into(),
-    };
-    let (cluster, note) = match file.name {
-        WalName::Segment(name) | WalName::Partial(name) => {
-            let summary = Summary::of(name, &file.bytes)?;
-            let size = summary.cluster.segment_size.bytes();
-            if file.bytes.len() as u64 != size {
-                return Err(wrong(&format!(
-                    "it has {} bytes instead of {size}",
-                    file.bytes.len()
-                )));
+impl Checked {
+    /// Looks whether a file is what its name says.
+    ///
+    /// # Errors
+    /// [`WalError::NotWal`].
+    pub fn of(file: NewFile) -> Result<Self> {
+        let wrong = |why: &str| WalError::NotWal {
+            name: file.name.to_string(),
+            why: why.into(),
+        };
+        let (cluster, note) = match file.name {
+            WalName::Segment(name) | WalName::Partial(name) => {
+                let summary = Summary::of(name, &file.bytes)?;
+                let size = summary.cluster.segment_size.bytes();
+                if file.bytes.len() as u64 != size {
+                    return Err(wrong(&format!(
+                        "it has {} bytes instead of {size}",
+                        file.bytes.len()
+                    )));
+                }
+                if let (Some((at, why)), WalName::Segment(_)) = (&summary.broken, file.name) {
+                    tracing::warn!(
+                        "{name}: after {at} there are no good records ({why}); it is stored as it is, but a recovery will not \
+                         get farther: make a new base backup"
+                    );
+                }
+                // What follows the last record of a partial segment is of no interest to anybody.
+                let broken = summary
+                    .broken
+                    .filter(|_| matches!(file.name, WalName::Segment(_)));
+                let note = Note {
+                    end: Some(summary.end),
+                    times: summary.times,
+                    broken,
+                    ..Note::default()
+                };
+                (Some(summary.cluster), note)
             }
-            if let (Some((at, why)), WalName::Segment(_)) = (&summary.broken, file.name) {
-                tracing::warn!(
-                    "{name}: after {at} there are no good records ({why}); it is stored as it is, but a recovery will not \
-                     get farther: make a new base backup"
-                );
+            WalName::History(timeline) => {
+                if file.bytes.len() as u64 > MAX_HISTORY {
+                    return Err(wrong("it is larger than 1 MiB"));
+                }
+                let steps = History::parse(timeline, &file.bytes)?.steps;
+                let note = Note {
+                    steps,
+                    ..Note::default()
+                };
+                (None, note)
             }
-            // What follows the last record of a partial segment is of no interest to anybody.
-            let broken = summary
-                .broken
-                .filter(|_| matches!(file.name, WalName::Segment(_)));
-            let note = Note {
-                end: Some(summary.end),
-                times: summary.times,
-                broken,
-                ..Note::default()
-            };
-            (Some(summary.cluster), note)
-        }
-        WalName::History(timeline) => {
-            if file.bytes.len() as u64 > MAX_HISTORY {
-                return Err(wrong("it is larger than 1 MiB"));
+            WalName::Backup(..) => {
+                if file.bytes.len() > MAX_REMARK || !file.bytes.starts_with(b"START WAL LOCATION:") {
+                    return Err(wrong("it does not begin as the remark about a base backup"));
+                }
+                (None, Note::default())
             }
-            let steps = History::parse(timeline, &file.bytes)?.steps;
-            let note = Note {
-                steps,
-                ..Note::default()
-            };
-            (None, note)
-        }
-        WalName::Backup(..) => {
-            if file.bytes.len() > MAX_REMARK || !file.bytes.starts_with(b"START WAL LOCATION:") {
-                return Err(wrong("it does not begin as the remark about a base backup"));
-            }
-            (None, Note::default())
-        }
-    };
-    Ok(Checked { file, cluster, note })
+        };
+        Ok(Self { file, cluster, note })
+    }
 }
