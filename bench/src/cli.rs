@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::tools::{self, ToolName};
-use crate::{report, same, scale, server};
+use crate::{postgres, report, same, scale, server};
 
 /// Measures Relight beside restic, rustic and Borg on the same generated data in the same run.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum Action {
     Scale(scale::Options),
     /// Measure the backup server with Relight's own client.
     Server(server::Options),
+    /// Measure Relight beside pgBackRest and Barman on a PostgreSQL cluster.
+    Postgres(postgres::Options),
     /// Print the tables of a recorded run again.
     Report {
         /// The JSON file of the run.
@@ -113,6 +115,7 @@ pub fn run() -> Result<ExitCode> {
         Action::Compare(options) => compare(&options),
         Action::Scale(options) => scale::run(&options),
         Action::Server(options) => server::run(&options),
+        Action::Postgres(options) => postgres::run(&options),
         Action::ReadFromServer(options) => print_json(&server::reading::run(&options)?),
         Action::ScalePart(part) => print_json(&scale::run_part(&part)?),
         Action::Report { record } => {

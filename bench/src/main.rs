@@ -10,6 +10,7 @@ mod data;
 mod failure;
 mod machine;
 mod measure;
+mod postgres;
 mod record;
 mod report;
 mod same;

@@ -57,6 +57,11 @@ const LARGE_FILES: [(&str, Mix); 4] = [
 ];
 const NOTES: &str = "notes.txt";
 
+/// Fills `out` with prose: words and a few marks between them.
+pub fn prose(random: &mut Random, out: &mut [u8]) {
+    content::fill(Kind::Prose, random, out);
+}
+
 /// Writes a disk image of `length` bytes to a new file; others for other seeds.
 pub fn write_disk(path: &Path, length: u64, seed: u64) -> Result<()> {
     extents::write_file(path, length, DISK, SEED ^ seed)
