@@ -27,6 +27,9 @@ use crate::evidence::{Kind, NewEvidence, Outcome};
 /// So many lines of a difference are shown and written down.
 const LINES: usize = 400;
 
+/// Path of rules about who may do what.
+const ACCESS: &str = "/access/acl";
+
 /// One after the other.
 static WRITING: Mutex<()> = Mutex::new(());
 
@@ -59,7 +62,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         Method::PUT,
         "/api/v1/plan",
         "Write the plan; refused while it has errors, or if the file has changed since it was read (409). Needs Sys.Modify at \
-         /system",
+         /system; to change roles also Permissions.Modify at /access/acl",
         shape(),
     )
     .with("text", Place::Body, schema::text(), "all of the file, as it was shown and edited")
@@ -283,6 +286,8 @@ fn approved(desk: &Desk, call: &Call, now: &str, looked: &Looked) -> ApiResult<V
         ));
     }
     if other_roles(old, new) {
+        // Whoever may change the plan must not thereby give himself what else he may not.
+        call.require(ACCESS, Privileges::PERMISSIONS_MODIFY)?;
         asked.push((Action::Access, "a plan that gives people other roles".to_owned()));
     }
     let exact = format!(
