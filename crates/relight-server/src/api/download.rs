@@ -33,7 +33,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
          down as evidence",
         json!({}),
     )
-    .gives("application/octet-stream")
+    .gives(&["application/octet-stream", "application/x-tar", "application/zip"])
     .with("name", Place::Path, schema::text(), "such as vm%2F100")
     .with("snapshot", Place::Path, schema::text(), "its id")
     .with("path", Place::Query, schema::text(), "what of it, as the list of files tells it")

@@ -41,8 +41,8 @@ pub(super) struct Operation {
     pub beside: Vec<(&'static str, Value)>,
     /// Whether nobody needs to be known for it.
     pub public: bool,
-    /// What the answer is, if it is no JSON.
-    pub raw: Option<&'static str>,
+    /// What the answer may be, if it is no JSON.
+    pub raw: &'static [&'static str],
 }
 
 impl Operation {
@@ -59,7 +59,7 @@ impl Operation {
             answer,
             beside: Vec::new(),
             public: false,
-            raw: None,
+            raw: &[],
         }
     }
 
@@ -93,10 +93,10 @@ impl Operation {
         self
     }
 
-    /// It answers bytes of this type.
+    /// It answers bytes of one of these types.
     #[must_use]
-    pub fn gives(mut self, content_type: &'static str) -> Self {
-        self.raw = Some(content_type);
+    pub fn gives(mut self, content_types: &'static [&'static str]) -> Self {
+        self.raw = content_types;
         self
     }
 
@@ -154,28 +154,25 @@ impl Operation {
                 "content": {"application/json": {"schema": schema::object(fields)}},
             },
         });
-        if let Some(raw) = self.raw {
-            responses["200"]["content"] = json!({raw: {"schema": {"type": "string", "format": "binary"}}});
+        if !self.raw.is_empty() {
+            let bytes = |kind: &&str| ((*kind).to_owned(), json!({}));
+            responses["200"]["content"] = self.raw.iter().map(bytes).collect::<Map<_, _>>().into();
         }
-        let mut errors = vec![
+        let errors = [
             ("400", "what was asked for makes no sense, or cannot be done"),
-            ("429", "too much of it: wait"),
+            ("401", "nobody known sends it: log in, or send a token"),
+            ("403", "a privilege is missing"),
+            ("404", "there is no such thing, or the caller may not see it"),
             (
                 "409",
-                "it needs the approval of a second person (the header Relight-Approval has the number of the request: call again once \
-                 that is approved), or something was changed meanwhile",
+                "something is not as it was when it was looked at; or a second person has to approve it (the header Relight-Approval has \
+                 the number of the request: call again once that is approved)",
             ),
+            ("413", "the body is too large"),
+            ("414", "the path and its query are too long"),
+            ("429", "too much of it: wait"),
+            ("500", "something is wrong with the server; its log tells more"),
         ];
-        errors.push(("401", "nobody known sends it: log in, or send a token"));
-        errors.push(("403", "a privilege is missing"));
-        errors.push(("404", "there is no such thing, or the caller may not see it"));
-        errors.push((
-            "409",
-            "something is not as it was when it was looked at, or a second person has to approve it",
-        ));
-        errors.push(("413", "the body is too large"));
-        errors.push(("414", "the path and its query are too long"));
-        errors.push(("500", "something is wrong with the server; its log tells more"));
         for (status, what) in errors {
             responses[status] = json!({
                 "description": what,

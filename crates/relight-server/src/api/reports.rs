@@ -80,7 +80,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         "The same report as a file, with every workload and citation; needs Evidence.Read at /system",
         json!({}),
     )
-    .gives("application/octet-stream");
+    .gives(&["text/html", "application/pdf", "application/json"]);
     let file = period(file).with(
         "format",
         Place::Query,
