@@ -1,11 +1,9 @@
 //! Paths in snapshots as callers give and get them. Names on disks are bytes; a text of JSON or of an address is not. So a path
 //! is percent-encoded where it is not plain: what the list of files says is understood again.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use relight_pbs::service::http::{ApiError, ApiResult};
 
-/// What has another meaning, or none, in a path as it is told.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 /// The longest path that is taken, in bytes.
 const LONGEST: usize = 8 << 10;
 /// What is no part of an encoded value of a header (RFC 8187, section 3.2.1: attr-char).
@@ -29,12 +27,13 @@ pub(super) fn told(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for char in chunk.valid().chars() {
+            if is_plain(char) && char != '%' {
+                out.push(char);
+                continue;
+            }
             let mut bytes = [0; 4];
             let bytes = char.encode_utf8(&mut bytes).as_bytes();
-            match is_plain(char) {
-                true => out.extend(percent_encode(bytes, ESCAPED)),
-                false => out.extend(percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC)),
-            }
+            out.extend(percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC));
         }
         out.extend(percent_encode(
             chunk.invalid(),
