@@ -1,5 +1,6 @@
 //! The command line of Relight: one program for every task.
 
+mod api;
 mod cancel;
 mod client_key;
 mod commands;

@@ -33,7 +33,7 @@ pub struct ClientOptions {
     pub transport: Arc<dyn Transport>,
     /// Who asks.
     pub credentials: Credentials,
-    /// The datastore that is meant.
+    /// The datastore that is meant; empty where only the API of the server is.
     pub datastore: String,
     /// The namespace that is meant.
     pub namespace: Namespace,
@@ -287,21 +287,31 @@ impl Client {
         self.answer(request, path).await
     }
 
-    pub(super) async fn answer(&self, request: Request<Full<Bytes>>, path: &str) -> Result<Value> {
+    /// A connection that calls can be made on: the one that is idle, or a new one.
+    pub(super) async fn connected(&self) -> Result<Plain> {
         let mut kept = self.idle.lock().await.take();
         if let Some(plain) = &mut kept
             && !plain.is_open().await
         {
             kept = None;
         }
-        let mut plain = match kept {
-            Some(kept) => kept,
-            None => Plain::open(&*self.options.transport).await?,
-        };
+        match kept {
+            Some(kept) => Ok(kept),
+            None => Plain::open(&*self.options.transport).await,
+        }
+    }
+
+    /// Keeps a connection, whose answer was read to its end, for the next call.
+    pub(super) async fn keep(&self, plain: Plain) {
+        *self.idle.lock().await = Some(plain);
+    }
+
+    pub(super) async fn answer(&self, request: Request<Full<Bytes>>, path: &str) -> Result<Value> {
+        let mut plain = self.connected().await?;
         let answer = plain.send(request, path).await?;
         let read = rest::read(answer, path).await;
         if matches!(read, Ok(_) | Err(ClientError::Refused { .. })) {
-            *self.idle.lock().await = Some(plain);
+            self.keep(plain).await;
         }
         match read? {
             Value::Object(mut fields) => Ok(fields.remove("data").unwrap_or(Value::Null)),

@@ -4,6 +4,7 @@
 //! it to HTTP/2, with the same settings as the original's client. What the server says of an error is what is shown.
 
 mod address;
+mod api;
 mod backup;
 mod connection;
 mod credentials;
@@ -17,7 +18,8 @@ mod tls;
 mod tree;
 mod wire;
 
-pub use address::ServerAddress;
+pub use address::{ApiAddress, ServerAddress};
+pub use api::ApiAnswer;
 pub use backup::{ArchiveWriter, BackupOptions, BackupSession, Finished, SavedArchive, UploadFigures};
 pub use connection::{Client, ClientOptions};
 pub use credentials::Credentials;

@@ -20,7 +20,7 @@ pub(super) const BASE: &str = "/api2/json";
 /// How long a call may take.
 pub(super) const CALL: Duration = Duration::from_secs(120);
 /// Bytes of an answer at most.
-const MAX_ANSWER: usize = 64 << 20;
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 const CSRF: HeaderName = HeaderName::from_static("csrfpreventiontoken");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("relight/", env!("CARGO_PKG_VERSION")));
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -99,7 +99,7 @@ impl Plain {
     }
 }
 
-fn late(what: &str) -> ClientError {
+pub(super) fn late(what: &str) -> ClientError {
     ClientError::Timeout {
         what: what.to_string(),
         seconds: CALL.as_secs(),
@@ -127,6 +127,18 @@ pub(super) fn request(
         }
         _ => (FORM, Bytes::new()),
     };
+    addressed(authority, method, &target, content, body)
+}
+
+/// A request of any path of the server.
+pub(super) fn addressed(
+    authority: &str,
+    method: Method,
+    target: &str,
+    content: HeaderValue,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>> {
+    let path = target.split('?').next().unwrap_or_default();
     let refused = |_| ClientError::Misuse(format!("{path} cannot be asked for"));
     let mut request = Request::builder()
         .method(method)

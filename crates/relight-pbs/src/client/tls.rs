@@ -13,6 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::address::authority;
 use super::wire::{BoxIo, Connecting, Transport};
 use super::{ClientError, Result, ServerAddress};
 use crate::formats::crypt::Fingerprint;
@@ -45,6 +46,14 @@ impl TlsTransport {
     /// # Errors
     /// [`ClientError::Tls`] if this host has no certificate authorities.
     pub fn new(address: &ServerAddress, trust: Trust) -> Result<Self> {
+        Self::to(&address.host, address.port, trust)
+    }
+
+    /// To a port of a host, which may be an address of IPv6 without brackets.
+    ///
+    /// # Errors
+    /// Those of [`TlsTransport::new`].
+    pub fn to(host: &str, port: u16, trust: Trust) -> Result<Self> {
         let provider = Arc::new(provider::default_provider());
         let roots = match trust {
             Trust::Fingerprint(_) => None,
@@ -62,9 +71,9 @@ impl TlsTransport {
             }
         };
         Ok(Self {
-            host: address.host.clone(),
-            port: address.port,
-            server: address.server(),
+            host: host.to_string(),
+            port,
+            server: authority(host, port),
             trust,
             roots,
             provider,

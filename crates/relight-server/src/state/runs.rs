@@ -19,7 +19,7 @@ use crate::evidence::detail::{Ended, Figures};
 const EVENTS_KEPT: u32 = 10;
 
 /// A run, as it is kept.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Run {
     /// Its number.
@@ -87,7 +87,7 @@ pub struct RunEnd {
 }
 
 /// Something that happened in a run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunEvent {
     /// When.
     pub time: Timestamp,

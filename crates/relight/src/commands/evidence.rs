@@ -10,6 +10,7 @@ use relight_server::evidence::{self, Body, Head, Kind, Outcome, Verified};
 use relight_server::state::{EvidenceFilter, State};
 use serde::Serialize;
 
+use crate::api::{Api, ApiOptions, parameter, read};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -32,6 +33,8 @@ pub enum Command {
 pub struct ListOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Of this kind only: server, login, change, denial, run, drill, restore, key
     #[arg(long, value_name = "KIND")]
     kind: Option<Kind>,
@@ -84,6 +87,19 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     }
 }
 
+fn list_over_api(options: &ListOptions, api: &Api) -> Result<Vec<Body>> {
+    if options.since.is_some() || options.until.is_some() {
+        return Err(Failure::Usage(
+            "--since and --until are for the server's own host; say with -n how many records you want".into(),
+        ));
+    }
+    let mut query = Vec::new();
+    query.extend(parameter("kind", options.kind.map(|kind| kind.name())));
+    query.extend(parameter("who", options.who.as_ref()));
+    let data = api.newest("/evidence", &query, None, options.limit)?;
+    data.iter().map(read).collect()
+}
+
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     let filter = EvidenceFilter {
         drilled: None,
@@ -94,7 +110,10 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
         before: None,
         limit: Some(options.limit),
     };
-    let mut records = options.config.state()?.evidence(&filter)?;
+    let mut records = match options.server.open()? {
+        Some(api) => list_over_api(options, &api)?,
+        None => options.config.state()?.evidence(&filter)?,
+    };
     records.reverse();
     output::result(global, &records, |records, out| {
         let heading = ["NUMBER", "TIME", "KIND", "WHO", "OUTCOME", "WHAT"]

@@ -2,6 +2,7 @@
 
 mod acl;
 mod adopt;
+mod api;
 mod approval;
 mod audit;
 mod backup;
@@ -18,6 +19,7 @@ pub mod key;
 mod ls;
 mod map;
 mod mount;
+mod overview;
 mod plan;
 mod postgres;
 mod protect;
@@ -106,6 +108,10 @@ pub enum Command {
     WalFetch(wal::FetchOptions),
     /// Ask the server to do something of the plan now, and wait until it is done
     Run(run::Options),
+    /// Show how everything stands that a server protects, the worst first
+    Overview(overview::Options),
+    /// Make any call of a server's API, from anywhere
+    Api(api::Options),
     /// Show what the server did and does, and what came of it
     Runs(runs::Options),
     /// Be a backup server: Proxmox VE and proxmox-backup-client use it as a Proxmox Backup Server
@@ -177,6 +183,8 @@ impl Command {
             Self::WalPush(options) => wal::push(global, options),
             Self::WalFetch(options) => Ok(wal::fetch(global, options)),
             Self::Run(options) => run::run(global, options),
+            Self::Overview(options) => overview::run(global, options),
+            Self::Api(options) => api::run(global, options),
             Self::Runs(options) => runs::run(global, options),
             Self::Serve(options) => serve::run(global, options),
             Self::User(command) => user::run(global, command),

@@ -1,5 +1,7 @@
 //! `relight report`: what the evidence proves.
 
+mod over_api;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal, Write};
@@ -18,6 +20,7 @@ use serde::Serialize;
 
 use super::plan;
 use super::plan::words::Moment;
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -36,6 +39,8 @@ pub enum Command {
 pub struct Options {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// First day of the period, such as 2026-01-01, or a time
     #[arg(long, value_name = "DATE")]
     from: Edge,
@@ -123,6 +128,9 @@ fn compliance(global: &Global, options: &Options) -> Result<Exit> {
         return Err(Failure::Usage(
             "several formats need a folder: name one that is there with -o".into(),
         ));
+    }
+    if let Some(api) = options.server.open()? {
+        return over_api::compliance(global, options, &api);
     }
     let text = plan::read(&options.config)?;
     let plan = plan::parse(&options.config, &text)?;

@@ -1,5 +1,7 @@
 //! `relight run`: asks the server to do something of the plan now.
 
+pub mod over_api;
+
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -7,11 +9,11 @@ use clap::Args;
 use jiff::Timestamp;
 use relight_model::schedule::{Decision, JobId, Schedule, State as Memory};
 use relight_model::workload::Workload;
-use relight_server::evidence::detail::Ended;
 use relight_server::runs;
 use relight_server::state::{Request, Run, RunFilter, State};
 
-use super::runs::words;
+use super::runs::{exit_of, words};
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -23,6 +25,8 @@ use crate::{cancel, output};
 pub struct Options {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// A workload to back up, such as vm/100; or what to do with what: `verify vm/100`, `copy vm/100 archive`, `drill vm/100`,
     /// `forget main`, `collect main`, `exercise`
     #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
@@ -51,6 +55,9 @@ fn job(what: &[String]) -> Result<JobId> {
 /// Asks for it, and waits.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let job = job(&options.what)?;
+    if let Some(api) = options.server.open()? {
+        return over_api::run(global, &job, !options.no_wait, &api);
+    }
     let plan = super::plan::load(&options.config)?;
     let schedule = Schedule::new(&plan);
     if !schedule.jobs().any(|known| *known == job) {
@@ -82,13 +89,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         return Ok(Exit::Cancelled);
     };
     output::result(global, &run, words);
-    Ok(match run.outcome {
-        Some(Ended::Good) => Exit::Done,
-        Some(Ended::Incomplete) => Exit::Incomplete,
-        Some(Ended::Cancelled | Ended::Interrupted) => Exit::Cancelled,
-        Some(Ended::Failed) if run.code.as_deref() == Some(runs::Code::Damage.name()) => Exit::Damage,
-        Some(Ended::Failed) | None => Exit::Failed,
-    })
+    Ok(exit_of(&run))
 }
 
 /// Waits until the server has begun it. None: somebody lost patience.

@@ -1,5 +1,7 @@
 //! `relight runs`: what the server did and does, what came of it, and why.
 
+pub mod over_api;
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use relight_model::duration::TimeSpan;
@@ -7,9 +9,11 @@ use relight_model::schedule::{RunKind, State as Memory};
 use relight_model::size::ByteSize;
 use relight_model::workload::Workload;
 use relight_server::evidence::detail::{Ended, Figures};
+use relight_server::runs::Code;
 use relight_server::state::{Request, Run, RunEvent, RunFilter};
 use serde::Serialize;
 
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -35,6 +39,8 @@ pub enum Command {
     Show(NumberOptions),
     /// End a run soon; what it has done so far is used by the next one
     Cancel(NumberOptions),
+    /// Show what happens in a run of another host's server until it has ended
+    Follow(NumberOptions),
     /// Tell the server that its clock is right, after an alarm held back what forgets and collects
     ConfirmClock(ConfigOptions),
 }
@@ -44,6 +50,8 @@ pub enum Command {
 pub struct ListOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Of this workload only
     #[arg(long, short)]
     workload: Option<Workload>,
@@ -75,6 +83,8 @@ pub struct ListOptions {
 pub struct NumberOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Its number
     #[arg(value_name = "NUMBER")]
     run: u64,
@@ -96,7 +106,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         None => list(global, &options.list),
         Some(Command::List(options)) => list(global, options),
         Some(Command::Show(options)) => show(global, options),
+        Some(Command::Follow(options)) => over_api::follow(global, options.run, &options.server.required()?),
         Some(Command::Cancel(options)) => {
+            if let Some(api) = options.server.open()? {
+                return over_api::cancel(global, options.run, &api);
+            }
             let state = options.config.state()?;
             match state.run(options.run)? {
                 Some(run) if run.outcome.is_none() => {}
@@ -130,6 +144,9 @@ struct Listed {
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::list(global, options, &api);
+    }
     let state = options.config.state()?;
     let filter = RunFilter {
         workload: options.workload.as_ref().map(ToString::to_string),
@@ -150,25 +167,27 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     let clock_alarm = memory
         .and_then(|memory| memory.clock_alarm())
         .map(|alarm| alarm.to_string());
-    output::result(global, &Listed { runs, clock_alarm }, |listed, out| {
-        if listed.runs.is_empty() {
-            out.push_str("There is no such run.\n");
-        } else {
-            let heading = ["RUN", "STARTED", "WHAT", "OUTCOME", "TOOK", "RESULT"]
-                .map(String::from)
-                .to_vec();
-            let rows: Vec<_> = std::iter::once(heading)
-                .chain(listed.runs.iter().map(cells))
-                .collect();
-            output::table(&rows, &[0, 4], out);
-        }
-        if let Some(alarm) = &listed.clock_alarm {
-            out.push_str(&format!(
-                "ALARM: {alarm}\n`relight runs confirm-clock` tells that it is right.\n"
-            ));
-        }
-    });
+    output::result(global, &Listed { runs, clock_alarm }, table);
     Ok(Exit::Done)
+}
+
+fn table(listed: &Listed, out: &mut String) {
+    if listed.runs.is_empty() {
+        out.push_str("There is no such run.\n");
+    } else {
+        let heading = ["RUN", "STARTED", "WHAT", "OUTCOME", "TOOK", "RESULT"]
+            .map(String::from)
+            .to_vec();
+        let rows: Vec<_> = std::iter::once(heading)
+            .chain(listed.runs.iter().map(cells))
+            .collect();
+        output::table(&rows, &[0, 4], out);
+    }
+    if let Some(alarm) = &listed.clock_alarm {
+        out.push_str(&format!(
+            "ALARM: {alarm}\n`relight runs confirm-clock` tells that it is right.\n"
+        ));
+    }
 }
 
 /// An outcome in words.
@@ -272,14 +291,30 @@ struct Detailed {
 }
 
 fn show(global: &Global, options: &NumberOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::show(global, options.run, &api);
+    }
     let state = options.config.state()?;
     let run = state.run(options.run)?.ok_or_else(|| no_run(options.run))?;
     let events = state.run_events(run.number, 0)?;
-    output::result(global, &Detailed { run, events }, |detailed, out| {
-        words(&detailed.run, out);
-        for event in &detailed.events {
-            out.push_str(&format!("  {}  {}\n", shown::local(event.time), event.text));
-        }
-    });
+    output::result(global, &Detailed { run, events }, detailed_words);
     Ok(Exit::Done)
+}
+
+fn detailed_words(detailed: &Detailed, out: &mut String) {
+    words(&detailed.run, out);
+    for event in &detailed.events {
+        out.push_str(&format!("  {}  {}\n", shown::local(event.time), event.text));
+    }
+}
+
+/// The exit code that says how a run ended.
+pub fn exit_of(run: &Run) -> Exit {
+    match run.outcome {
+        Some(Ended::Good) => Exit::Done,
+        Some(Ended::Incomplete) => Exit::Incomplete,
+        Some(Ended::Cancelled | Ended::Interrupted) => Exit::Cancelled,
+        Some(Ended::Failed) if run.code.as_deref() == Some(Code::Damage.name()) => Exit::Damage,
+        Some(Ended::Failed) | None => Exit::Failed,
+    }
 }

@@ -13,6 +13,7 @@ mod lab;
 mod matrix;
 mod monitor;
 mod originals;
+mod over_api;
 mod postgres;
 mod runs;
 mod to_server;

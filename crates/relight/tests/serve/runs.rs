@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::lab::Lab;
 
-const PLAN: &str = r#"
+pub const PLAN: &str = r#"
 [plan]
 time-zone = "UTC"
 [policy.files]
@@ -31,7 +31,7 @@ source = { paths = ["DATA"] }
 
 impl Lab {
     /// With a plan in its configuration, for a folder `data`.
-    fn with_plan(plan: &str) -> Self {
+    pub fn with_plan(plan: &str) -> Self {
         let lab = Self::new();
         fs::create_dir(lab.path("data")).unwrap();
         fs::write(lab.path("data/one"), "one").unwrap();
