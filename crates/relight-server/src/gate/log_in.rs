@@ -8,10 +8,11 @@ use relight_pbs::access::UserId;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::tickets::SALT;
 use super::{Gate, Issued, Refusal};
 use crate::error::{Result, ServerError};
 use crate::signin::{Realm, TotpSecret};
-use crate::state::{Known, PasswordHash, RecoveryCodes, SecondFactor, State, Tried, User};
+use crate::state::{Known, PasswordHash, RecoveryCodes, SecondFactor, State, Tried, User, random};
 
 /// What a good password gives.
 pub enum LogIn {
@@ -283,7 +284,12 @@ impl Gate {
         renewed: Option<&str>,
         peer: Option<SocketAddr>,
     ) -> LoggedIn {
-        let issued = self.tickets.issue(&user.id, user.epoch, now());
+        let salt = random().unwrap_or_else(|error| {
+            // Then two log-ins within one second are one session; nothing else rests on it.
+            tracing::error!("{error}");
+            [0; SALT]
+        });
+        let issued = self.tickets.issue(&user.id, user.epoch, now(), salt);
         self.opened(&user.id, &issued.ticket, renewed, peer);
         LoggedIn {
             user: user.id.clone(),

@@ -158,7 +158,7 @@ impl Gate {
         let known = self.known()?;
         let user = known.user(user)?;
         let now = Timestamp::now().as_second();
-        Some(self.tickets.issue(&user.id, user.epoch, now).csrf)
+        Some(self.tickets.csrf(&user.id, user.epoch, now))
     }
 
     fn authenticate_token(&self, text: &str, now: i64) -> Result<AuthId, Unauthenticated> {

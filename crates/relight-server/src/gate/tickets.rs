@@ -11,6 +11,8 @@ const LIFETIME: i64 = 7200;
 const CHALLENGE_LIFETIME: i64 = 300;
 /// How far ahead of the clock its time may be: clocks that were set back meanwhile.
 const AHEAD: i64 = 300;
+/// So many random bytes are in a ticket.
+pub const SALT: usize = 12;
 /// Name of the header with the token against forged requests.
 pub const CSRF_TICKET: &str = "CSRFPreventionToken";
 
@@ -52,8 +54,9 @@ impl Ticket<'_> {
 
 /// Makes and checks tickets.
 ///
-/// `PBS:USER:TIME::SIGNATURE`, where the signature is an HMAC-SHA256 of what is before the `::` and of the user's epoch,
-/// which goes up when the password changes. Clients only pass it on.
+/// `PBS:USER:TIME::SIGNATURE`, where the signature begins with random bytes, so that two log-ins within one second are two
+/// sessions, and goes on with an HMAC-SHA256 of them, of what is before the `::` and of the user's epoch, which goes up when the
+/// password changes. Clients only pass it on.
 pub struct Tickets {
     key: hmac::Key,
 }
@@ -66,16 +69,22 @@ impl Tickets {
         }
     }
 
-    /// A new ticket for a user. `now` in seconds since 1970.
-    pub fn issue(&self, user: &UserId, epoch: i64, now: i64) -> Issued {
+    /// A new ticket for a user. `now` in seconds since 1970; `salt` is random.
+    pub fn issue(&self, user: &UserId, epoch: i64, now: i64, salt: [u8; SALT]) -> Issued {
         let text = format!("PBS:{user}:{now:08X}");
-        let signature = BASE64.encode(hmac::sign(&self.key, &ticket_input(&text, epoch)));
-        let time = format!("{now:08X}");
-        let csrf = BASE64.encode(hmac::sign(&self.key, &csrf_input(&time, user, epoch)));
+        let sum = hmac::sign(&self.key, &ticket_input(&text, epoch, &salt));
+        let signature = BASE64.encode([&salt, sum.as_ref()].concat());
         Issued {
             ticket: format!("{text}::{signature}"),
-            csrf: format!("{time}:{csrf}"),
+            csrf: self.csrf(user, epoch, now),
         }
+    }
+
+    /// A new token against forged requests.
+    pub fn csrf(&self, user: &UserId, epoch: i64, now: i64) -> String {
+        let time = format!("{now:08X}");
+        let csrf = BASE64.encode(hmac::sign(&self.key, &csrf_input(&time, user, epoch)));
+        format!("{time}:{csrf}")
     }
 
     /// Reads a ticket.
@@ -103,7 +112,12 @@ impl Tickets {
 
     /// Whether a ticket was made here, for this epoch of its user.
     pub fn is_of(&self, ticket: &Ticket<'_>, epoch: i64) -> bool {
-        hmac::verify(&self.key, &ticket_input(ticket.signed, epoch), &ticket.signature).is_ok()
+        ticket
+            .signature
+            .split_at_checked(SALT)
+            .is_some_and(|(salt, sum)| {
+                hmac::verify(&self.key, &ticket_input(ticket.signed, epoch, salt), sum).is_ok()
+            })
     }
 
     /// What says that a user's password was good, until its second factor is shown: `PBS:!tfa!WHAT:TIME::SIGNATURE`, where
@@ -155,8 +169,10 @@ impl Tickets {
 }
 
 // The beginnings keep a signature of the one kind from passing for one of the other.
-fn ticket_input(text: &str, epoch: i64) -> Vec<u8> {
-    format!("ticket\0{text}\0{epoch}").into_bytes()
+fn ticket_input(text: &str, epoch: i64, salt: &[u8]) -> Vec<u8> {
+    let mut input = format!("ticket\0{text}\0{epoch}\0").into_bytes();
+    input.extend_from_slice(salt);
+    input
 }
 
 fn csrf_input(time: &str, user: &UserId, epoch: i64) -> Vec<u8> {
@@ -198,13 +214,16 @@ mod tests {
     fn a_ticket_is_good_for_its_user_until_it_expires_or_the_password_changes() {
         let tickets = Tickets::new(&[7; 32]);
         let user: UserId = "bkup@pbs".parse().unwrap();
-        let issued = tickets.issue(&user, 5, NOW);
+        let issued = tickets.issue(&user, 5, NOW, [1; SALT]);
         assert!(
             issued.ticket.starts_with("PBS:bkup@pbs:6B0357E9::"),
             "{}",
             issued.ticket
         );
         assert_eq!(check(&tickets, &issued.ticket, 5, NOW).unwrap(), "bkup@pbs");
+        let second = tickets.issue(&user, 5, NOW, [2; SALT]).ticket;
+        assert_ne!(second, issued.ticket, "another session, in the same second");
+        assert!(check(&tickets, &second, 5, NOW).is_ok());
         assert_eq!(
             check(&tickets, &issued.ticket, 5, NOW + 7200).unwrap(),
             "bkup@pbs"
@@ -248,7 +267,7 @@ mod tests {
         for (user, epoch, now) in [(&user, 5, NOW + 301), (&user, 6, NOW), (&other, 5, NOW)] {
             assert!(tickets.verify_challenge(&challenge, user, epoch, now).is_err());
         }
-        let ticket = tickets.issue(&user, 5, NOW).ticket;
+        let ticket = tickets.issue(&user, 5, NOW, [1; SALT]).ticket;
         for bad in [
             ticket.as_str(),
             "",
@@ -263,7 +282,7 @@ mod tests {
     fn forged_tickets_are_none() {
         let tickets = Tickets::new(&[7; 32]);
         let user: UserId = "bkup@pbs".parse().unwrap();
-        let good = tickets.issue(&user, 0, NOW).ticket;
+        let good = tickets.issue(&user, 0, NOW, [1; SALT]).ticket;
         for bad in [
             good.replace("bkup", "root"),
             good.replace("6B0357E9", "6B0357EA"),
