@@ -39,7 +39,7 @@ pub use keyring::{
 pub use pack_cipher::{OpenError, PackCipher, TAG_LENGTH};
 pub use provider::{
     Argon2Cost, Background, KINDS, KeyFile, Kind, MINIMUM_PASSPHRASE_LENGTH, Passphrase, Provider,
-    ProviderError, RecoveryCodeError, RecoveryKey,
+    ProviderError, RecoveryCodeError, RecoveryKey, RecoveryPage,
 };
 pub use seal::{
     ObjectKind, SEALED_HEADER_LENGTH, SEALED_OVERHEAD, SealError, open_object, seal_object, seal_object_with,

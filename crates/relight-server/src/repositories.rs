@@ -71,16 +71,21 @@ fn open(storage: Arc<dyn Storage>, config: &RepositoryConfig, cache: &Path) -> R
             storage.location()
         ));
     }
-    let provider: Box<dyn Provider> = match (&config.password_file, &config.key_file) {
-        (Some(path), _) => Box::new(Passphrase::read_file(path).map_err(|error| words(&error))?),
-        (None, Some(path)) => Box::new(KeyFile::read(path).map_err(|error| words(&error))?),
-        (None, None) => return Err("no key is configured".into()),
-    };
-    let opened = keyring::unlock(&*storage, &*provider).map_err(|error| words(&error))?;
+    let opened = keyring::unlock(&*storage, &*provider(config)?).map_err(|error| words(&error))?;
     let mut options = OpenOptions::new(cache);
     // Each session fills packs of its own: smaller ones keep the memory of several at once within bounds.
     options.data_pack = DATA_PACK;
     Repository::open(storage, opened.into_keys(), options).map_err(|error| words(&error))
+}
+
+/// The key that the configuration names for a repository.
+pub(crate) fn provider(config: &RepositoryConfig) -> Result<Box<dyn Provider>, String> {
+    let words = |error: relight_keys::ProviderError| error.to_string();
+    Ok(match (&config.password_file, &config.key_file) {
+        (Some(path), _) => Box::new(Passphrase::read_file(path).map_err(words)?),
+        (None, Some(path)) => Box::new(KeyFile::read(path).map_err(words)?),
+        (None, None) => return Err("no key is configured".into()),
+    })
 }
 
 pub(crate) fn storage(location: &str) -> Result<Arc<dyn Storage>, String> {

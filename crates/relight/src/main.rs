@@ -54,8 +54,11 @@ fn main() -> std::process::ExitCode {
         .without_time()
         .init();
     cancel::install();
-    let result = cli.command.run(&cli.global);
-    noted::after(&cli.global, &cli.command, &result);
+    let result = noted::before(&cli.global, &cli.command).and_then(|leave| {
+        let result = cli.command.run(&cli.global);
+        noted::after(&cli.global, &cli.command, leave, &result);
+        result
+    });
     let exit = match result {
         Ok(exit) => exit,
         Err(failure) => {

@@ -1,10 +1,14 @@
-//! What operators do with the server's repositories by commands, beside the server: that leaves evidence, too.
+//! What operators do with the server's repositories by commands, beside the server: that leaves evidence, too, and what gives keys
+//! away may need a second person.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use relight_pbs::access::{Action, Guarded, Pass};
+use relight_server::approvals::HOST;
 use relight_server::config::{Config, DEFAULT_PATH};
 use relight_server::evidence::{Kind, NewEvidence, Outcome};
+use relight_server::gate::Gate;
 use relight_server::state::State;
 use serde_json::Map;
 
@@ -48,27 +52,72 @@ fn same(configured: &str, given: &str) -> bool {
         || matches!((resolved(configured), resolved(given)), (Ok(configured), Ok(given)) if configured == given)
 }
 
-/// Writes down what a command did, if it worked on a repository of this host's server. A command has done what it was for by
-/// then: that it cannot be written down is only said.
-pub fn after(global: &Global, command: &Command, result: &Result<Exit, Failure>) {
-    let (Some((kind, what)), Some(location)) = (told(command), global.repository.as_deref()) else {
-        return;
-    };
+/// The configuration of this host's server, and its name of the repository, if a command works on one of that server's.
+fn served(global: &Global) -> Option<(Config, String)> {
+    let location = global.repository.as_deref()?;
     let path = std::env::var_os("RELIGHT_CONFIG").map_or_else(|| PathBuf::from(DEFAULT_PATH), PathBuf::from);
-    let Ok(config) = Config::load(&path) else {
-        return;
-    };
-    let Some(repository) = config
+    let config = Config::load(&path).ok()?;
+    let known = config
         .repositories
         .iter()
-        .find(|known| same(&known.location, location))
-    else {
+        .find(|known| same(&known.location, location))?;
+    let name = known.name.clone();
+    State::is_there(&config.server.state).then_some((config, name))
+}
+
+/// Leave for a command that one person alone may not be enough for.
+pub struct Leave(Option<(Gate, Pass)>);
+
+/// Goes on only if a command that gives away keys of the server's repositories needs nobody's approval, or has it.
+///
+/// # Errors
+/// It has none: it was asked for by this.
+pub fn before(global: &Global, command: &Command) -> Result<Leave, Failure> {
+    let Command::Key(command) = command else {
+        return Ok(Leave(None));
+    };
+    let Some(what) = key::gives_away(command) else {
+        return Ok(Leave(None));
+    };
+    let Some((config, repository)) = served(global) else {
+        return Ok(Leave(None));
+    };
+    if !config.approvals.required.contains(&Action::Keys) {
+        return Ok(Leave(None));
+    }
+    let gate = Gate::on_host(&config)?;
+    let who = HOST
+        .parse()
+        .map_err(|error| Failure::Usage(format!("{HOST}: {error}")))?;
+    let subject = format!("{what} the repository {repository}, on the host ({})", operator());
+    let guarded = Guarded {
+        action: Action::Keys,
+        path: "/system",
+        subject: &subject,
+        exact: "",
+        reason: None,
+    };
+    match gate.leave(&who, &guarded, Timestamp::now()) {
+        Ok(pass) => Ok(Leave(Some((gate, pass)))),
+        Err(why) => Err(Failure::Usage(format!(
+            "{why}. Nothing was changed; `relight approval` decides, or breaks the glass"
+        ))),
+    }
+}
+
+/// Writes down what a command did, if it worked on a repository of this host's server. A command has done what it was for by
+/// then: that it cannot be written down is only said.
+pub fn after(global: &Global, command: &Command, leave: Leave, result: &Result<Exit, Failure>) {
+    if let (Some((gate, pass)), Err(_)) = (leave.0, result) {
+        gate.give_back(pass, Timestamp::now());
+    }
+    let Some((kind, what)) = told(command) else {
         return;
     };
-    if !State::is_there(&config.server.state) {
+    let Some((config, repository)) = served(global) else {
         return;
-    }
-    let mut detail = Map::from_iter([("repository".to_string(), repository.name.clone().into())]);
+    };
+    let mut detail = Map::from_iter([("repository".to_string(), repository.into())]);
     let outcome = match result {
         Ok(Exit::Done | Exit::Incomplete) => Outcome::Done,
         Ok(_) => Outcome::Failed,

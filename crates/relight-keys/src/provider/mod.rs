@@ -13,6 +13,7 @@ mod passphrase;
 mod qr;
 mod recovery_code;
 mod recovery_key;
+mod recovery_page;
 
 use serde_json::Value;
 
@@ -28,6 +29,7 @@ pub use passphrase::{MINIMUM_PASSPHRASE_LENGTH, Passphrase};
 pub use qr::Background;
 pub use recovery_code::RecoveryCodeError;
 pub use recovery_key::RecoveryKey;
+pub use recovery_page::RecoveryPage;
 
 /// Something that can unlock wraps of its kind.
 pub trait Provider: Send + Sync {

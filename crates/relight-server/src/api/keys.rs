@@ -1,4 +1,5 @@
-//! `/keys`: which keys open the repositories, and what was done with keys. Nothing secret is known here.
+//! `/keys`: which keys open the repositories, and what was done with keys. Nothing secret is known here; what gives a key away is in
+//! [`super::recovery_key`].
 
 use jiff::Timestamp;
 use relight_pbs::access::Privileges;

@@ -16,6 +16,7 @@ mod plan_text;
 mod point;
 mod points;
 mod providers;
+mod recovery_key;
 mod reports;
 mod repositories;
 mod restores;
@@ -104,6 +105,7 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     plan_edit::operations(&mut table);
     reports::operations(&mut table);
     keys::operations(&mut table);
+    recovery_key::operations(&mut table);
     table.describe();
 }
 

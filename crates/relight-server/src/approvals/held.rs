@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::runs::Planned;
 use crate::state::{NewApproval, State};
 
-/// In whose name it is asked for: whoever can write the file on the host.
-const HOST: &str = "root@host";
+/// In whose name things are asked for on the host: of whoever can write the server's files there.
+pub const HOST: &str = "root@host";
 
 /// Why nothing is forgotten now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub(crate) fn held(
     }
 }
 
-/// Whether a request is about what was changed on the host.
+/// Whether a request is about a plan that was changed on the host.
 pub(crate) fn is_of_host(request: &Request) -> bool {
-    request.who.to_string() == HOST
+    request.action == Action::Retention && request.who.to_string() == HOST
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use relight_pbs::access::{Access, Action, AuthId, Guarded, Pass, Privileges, Unapproved, UserId};
 
+pub use held::HOST;
 pub(crate) use held::{Held, held, is_of_host};
 pub use lowered::{lowered, other_roles};
 pub use request::{Decision, Digest, Glass, Request, Standing};

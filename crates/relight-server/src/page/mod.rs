@@ -37,6 +37,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/account.js", SCRIPT, include_str!("files/account.js")),
     ("/page/access.js", SCRIPT, include_str!("files/access.js")),
     ("/page/reports.js", SCRIPT, include_str!("files/reports.js")),
+    ("/page/keys.js", SCRIPT, include_str!("files/keys.js")),
     ("/page/restore.js", SCRIPT, include_str!("files/restore.js")),
 ];
 

@@ -95,6 +95,22 @@ pub fn told(command: &Command) -> Option<String> {
     })
 }
 
+/// What a command does, if it lets somebody else open the repository: what one person alone may not be enough for.
+pub fn gives_away(command: &Command) -> Option<String> {
+    Some(match command {
+        Command::Recovery(options) => format!("make a recovery key {:?} that opens", options.label()),
+        Command::Add(options) => {
+            let kind = match (&options.new_password_file, &options.new_key_file) {
+                (None, Some(_)) => "key file",
+                _ => "passphrase",
+            };
+            let label = options.label.as_deref().unwrap_or(kind);
+            format!("add a {kind} {label:?} that opens")
+        }
+        _ => return None,
+    })
+}
+
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {

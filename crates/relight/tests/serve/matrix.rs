@@ -237,6 +237,15 @@ const ROWS: &[Row] = &[
         403,
     ),
     ("GET /api/v1/keys", "", "", 200, "admin auditor keys", 403),
+    // Who may is told that there is no such repository.
+    (
+        "POST /api/v1/keys/{repository}/recovery",
+        "/api/v1/keys/none/recovery",
+        r#"{"label": "safe"}"#,
+        404,
+        "admin keys",
+        403,
+    ),
     // What is in recovery points: seeing a workload is not reading it.
     (
         "GET /api/v1/workloads/{name}/recovery-points",
@@ -495,15 +504,14 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Operations on files of recovery points, restores, the plan's text, reports and keys, whose rows are still to be written; what they
+/// Operations on files of recovery points, restores, the plan's text and reports, whose rows are still to be written; what they
 /// refuse is tested beside them.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 5] = [
     "/recovery-points",
     "/api/v1/restores",
     "/api/v1/plan/check",
     "PUT /api/v1/plan",
     "/api/v1/reports/",
-    "/api/v1/keys",
 ];
 
 impl Lab {

@@ -7,7 +7,8 @@ import { workload } from "./workload.js";
 import { run, runs } from "./runs.js";
 import { drills, evidence, repositories } from "./lists.js";
 import { editPlan, plan } from "./plan.js";
-import { keys, reports } from "./reports.js";
+import { reports } from "./reports.js";
+import { keys } from "./keys.js";
 import { restore } from "./restore.js";
 import { comeBack, signIn } from "./signin.js";
 import { account } from "./account.js";
@@ -21,7 +22,7 @@ const pages = [
   ["plan", "Plan", plan, "Sys.Audit"],
   ["evidence", "Evidence", evidence, "Evidence.Read"],
   ["reports", "Reports", reports, "Evidence.Read"],
-  ["keys", "Keys", keys, "Sys.Audit"],
+  ["keys", "Keys", keys, "Keys.Manage Sys.Audit"],
   ["access", "Access", access],
 ];
 const others = { workload, run, restore, account, "edit-plan": editPlan };
@@ -30,7 +31,7 @@ let leave = new AbortController();
 function head(current) {
   document.getElementById("head").hidden = session.user === null;
   document.getElementById("who").replaceChildren(session.user ? el("a", { href: "#/account", "aria-current": current === "account" ? "page" : null, title: "Your account" }, session.user) : "");
-  const links = pages.filter(([, , , needs]) => !needs || session.may.includes(needs)).map(([name, title]) =>
+  const links = pages.filter(([, , , needs]) => !needs || needs.split(" ").some((one) => session.may.includes(one))).map(([name, title]) =>
     el("a", { href: `#/${name}`, "aria-current": name === (current === "edit-plan" ? "plan" : current) ? "page" : null }, title));
   document.getElementById("nav").replaceChildren(...links);
 }

@@ -1,8 +1,8 @@
-// What the evidence proves: controls, claims, files; and the keys.
+// What the evidence proves: controls, claims, files.
 
-import { el, fault, paged, table } from "./dom.js";
+import { el, fault, table } from "./dom.js";
 import { get } from "./api.js";
-import { exactTime, time } from "./words.js";
+import { exactTime } from "./words.js";
 
 const verdicts = { satisfied: "good", "partly-satisfied": "warn", "not-satisfied": "warn", contradicted: "bad", supported: "good", "partly-supported": "warn", "no-evidence": "warn" };
 const tag = (word) => el("span", { class: `tag ${verdicts[word] ?? verdicts[word.replace(/ /g, "-")] ?? ""}` }, word.replace(/-/g, " "));
@@ -40,15 +40,4 @@ function shown(data, from, to) {
       ["Verdict", (control) => tag(control.verdict)], ["Why", (control) => control.reason, "name"],
     ], data.controls).element,
   ].flat();
-}
-
-export async function keys(_, signal) {
-  const { data } = await get("keys", {}, signal);
-  const one = (repository) => [el("h2", null, repository.repository), el("p", { class: "dim" }, `The server opens it with its ${repository["opened-with"]}.`),
-    repository.failure ? el("p", { class: "fault" }, repository.failure) : null,
-    !repository.failure && !repository.recovery ? el("p", { class: "note" }, "There is no recovery key: if the passphrase or key file is lost, so are the backups. Make one with relight key recovery, and keep it on paper.") : null,
-    table(`Keys of ${repository.repository}`, [["Id", (key) => key.id, "name"], ["Kind", (key) => key.kind], ["Made", (key) => key.created ? time(key.created) : null], ["Label", (key) => key.label, "name"], ["Fingerprint", (key) => key.fingerprint, "name"]], repository.keys).element];
-  return [el("h1", null, "Keys"), data.repositories.map(one), el("h2", null, "What was done with keys"), await paged("The newest records", [
-    ["When", (record) => time(record.time)], ["Who", (record) => record.who ?? "the server", "name"], ["What", (record) => record.what, "name"], ["Outcome", (record) => record.outcome],
-  ], async () => ({ rows: data.records, next: null }), "Nothing yet.")].flat(3);
 }

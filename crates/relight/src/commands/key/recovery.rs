@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use relight_keys::{Background, Provider, RecoveryKey, SystemEntropy};
+use relight_keys::{Background, Provider, RecoveryKey, RecoveryPage, SystemEntropy};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::enrol;
 use crate::context::Global;
@@ -26,6 +25,13 @@ pub struct Options {
     /// What to call it
     #[arg(long, value_name = "TEXT", default_value = "recovery key")]
     label: String,
+}
+
+impl Options {
+    /// What it is to be called.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
 }
 
 /// All that may be told of it.
@@ -51,7 +57,14 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let usage = |error: relight_keys::ProviderError| Failure::Usage(error.to_string());
     let key = RecoveryKey::generate(&mut SystemEntropy).map_err(usage)?;
     let repository = opened.repository().to_string();
-    let page = |background| page(&key, &storage.location(), &repository, &options.label, background);
+    let (location, made) = (storage.location(), Timestamp::now().to_string());
+    let page = RecoveryPage {
+        repository: &repository,
+        location: &location,
+        label: &options.label,
+        made: &made,
+    };
+    let page = |background| page.text(&key, background);
     // The page is safe on disk before the repository knows of the key, and goes if it does not come to that.
     if let Some(path) = &options.output {
         write(path, &page(Background::Light))?;
@@ -88,42 +101,6 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         }
     });
     Ok(Exit::Done)
-}
-
-/// What is printed.
-fn page(
-    key: &RecoveryKey,
-    location: &str,
-    repository: &str,
-    label: &str,
-    background: Background,
-) -> Zeroizing<String> {
-    let mut page = Zeroizing::new(String::with_capacity(16 << 10));
-    let made = Timestamp::now();
-    for part in [
-        "Recovery key of a Relight backup repository\n\n",
-        "Repository:  ",
-        repository,
-        "\nLocation:    ",
-        location,
-        "\nLabel:       ",
-        label,
-        "\nFingerprint: ",
-        &key.fingerprint(),
-        "\nMade:        ",
-        &made.to_string(),
-        "\n\nWhoever has this page and access to the storage can read every backup. Keep it in a safe, away from\n",
-        "the repository and from the machines that are backed up.\n\n",
-        "To use it, type the key below into a file (or scan the code) and run\n",
-        "  relight snapshots --repo LOCATION --recovery-key-file FILE\n\n",
-        key.to_text().as_str(),
-        "\n\n",
-        key.to_qr_text(background).as_str(),
-        "\n",
-    ] {
-        page.push_str(part);
-    }
-    page
 }
 
 fn write(path: &Path, page: &str) -> Result<()> {
