@@ -6,28 +6,24 @@ Works on a copy of the state. Times are of a page in headless Chromium on the sa
 has painted, its cache empty at first and warm then.
 """
 
-import importlib.machinery
-import importlib.util
-import json
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LOADER = importlib.machinery.SourceFileLoader("page_test", str(ROOT / "scripts" / "page-test"))
-SPEC = importlib.util.spec_from_loader("page_test", LOADER)
-page_test = importlib.util.module_from_spec(SPEC)
-LOADER.exec_module(page_test)
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from page_checks import browser as pages, server as servers
 
 TIMES = 7
 KIB = 1 << 10
 
 
-class Server(page_test.Server):
+class Server(servers.Server):
     """A server with the state of years."""
 
     def __init__(self, binary, folder, years):
@@ -46,16 +42,8 @@ class Server(page_test.Server):
         self.run("user", "add", "jane@pbs", "--new-password-file", "user-password")
         self.run("acl", "set", "/", "Admin", "jane@pbs")
         began = time.perf_counter()
-        self.process = subprocess.Popen([binary, "serve", "--json"], cwd=folder, env=self.environment, stdout=subprocess.PIPE,
-                                        stderr=open(folder / "log", "w"), text=True)
-        text = ""
-        while not text.endswith("}\n"):
-            line = self.process.stdout.readline()
-            if not line:
-                sys.exit("the server did not start:\n" + (folder / "log").read_text())
-            text += line
+        self.start()
         told("start, until it listens", [time.perf_counter() - began], 2)
-        self.url = "https://" + json.loads(text)["listening"][0]
 
 
 def told(what, times, aim=None, size=None):
@@ -86,7 +74,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=years) as name:
         server = Server(binary, pathlib.Path(name), years)
         try:
-            api = page_test.Api(server.url).log_in("jane@pbs")
+            api = servers.Api(server.url).log_in("jane@pbs")
             began = time.perf_counter()
             status, _, _ = api.ask("GET", "/metrics")
             assert status == 200, status
@@ -95,7 +83,7 @@ def main():
             for path in ("overview", "workloads", "workloads/vm%2F500", "runs", "runs?workload=vm%2F500", "runs?outcome=failed", "drills",
                          "evidence", "repositories", "plan"):
                 asked(api, f"/api/v1/{path}")
-            browser = page_test.Browser()
+            browser = pages.Browser()
             browser.open(server.url + "/")
             browser.wait("the form", "document.getElementById('user')")
             browser.js("document.getElementById('user').value = 'jane'; document.getElementById('password').value = 'Secret12345';"

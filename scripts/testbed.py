@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -30,3 +31,11 @@ def environment(name, packages):
         subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
         known.write_text("\n".join(packages))
     return folder / "bin"
+
+
+def program(named):
+    """The relight program to test: the one that is named, or else it is built."""
+    if named:
+        return str(pathlib.Path(named[0]).resolve())
+    built = subprocess.run(["cargo", "build", "--quiet", "-p", "relight", "--message-format=json"], cwd=SCRIPTS.parent, stdout=subprocess.PIPE, text=True, check=True)
+    return [line["executable"] for line in map(json.loads, built.stdout.splitlines()) if line.get("executable")][-1]

@@ -10,6 +10,7 @@ mod operation;
 mod overview;
 mod paths;
 mod people;
+mod people_edit;
 mod plan;
 mod plan_edit;
 mod plan_text;
@@ -102,6 +103,7 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     plan::operations(&mut table);
     approvals::operations(&mut table);
     people::operations(&mut table);
+    people_edit::operations(&mut table);
     plan_edit::operations(&mut table);
     reports::operations(&mut table);
     keys::operations(&mut table);

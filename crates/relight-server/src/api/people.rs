@@ -13,7 +13,9 @@ use crate::roles::privileges_of;
 use crate::state::{Known, Session, User};
 
 /// Path of rules about users.
-const USERS: &str = "/access/users";
+pub(super) const USERS: &str = "/access/users";
+/// Path of rules about rules.
+const RULES: &str = "/access/acl";
 
 pub(super) fn operations(table: &mut Table<'_>) {
     let role = schema::object(vec![
@@ -52,7 +54,9 @@ pub(super) fn operations(table: &mut Table<'_>) {
          or Permissions.Modify at /access/users",
         schema::list(user),
     )
-    .paged("from", "users from this one on, the first being 0");
+    .paged("from", "users from this one on, the first being 0")
+    .beside("may-change-users", schema::truth())
+    .beside("may-change-rules", schema::truth());
     table.add(users, list_users);
     let session = schema::object(vec![
         ("id", schema::text()),
@@ -130,7 +134,11 @@ fn list_users(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
     let seen: Vec<&User> = known.users.iter().filter(|user| all || user.id == *me).collect();
     let (seen, next) = page(seen, &wanted)?;
     let list: Vec<Value> = seen.iter().map(|user| user_shown(desk, &known, user)).collect();
-    Ok(Answer::data(list)?.with("next", next))
+    let may = |path| Ok::<_, ApiError>(call.privileges(path)?.contains(Privileges::PERMISSIONS_MODIFY));
+    Ok(Answer::data(list)?
+        .with("next", next)
+        .with("may-change-users", may(USERS)?)
+        .with("may-change-rules", may(RULES)?))
 }
 
 fn user_shown(desk: &Desk, known: &Known, user: &User) -> Value {

@@ -20,7 +20,7 @@ pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>, about: &Arc<About>) 
     });
     let of = gate.clone();
     router.on_blocking(Method::PUT, "/access/acl", move |call, change: Change| {
-        set(&of, &call, change)
+        self::change(&of, &call, change.into())
     });
     let (of, about) = (gate.clone(), about.clone());
     router.on_blocking(
@@ -106,21 +106,49 @@ struct Change {
     delete: bool,
 }
 
-fn set(gate: &Gate, call: &Call, change: Change) -> ApiResult<Answer> {
+impl From<Change> for RuleChange {
+    fn from(change: Change) -> Self {
+        Self {
+            path: change.path,
+            who: change.auth_id,
+            role: change.role,
+            propagate: change.propagate.unwrap_or(true),
+            delete: change.delete,
+        }
+    }
+}
+
+/// A rule that is to be, or to be no more.
+pub(crate) struct RuleChange {
+    pub path: AclPath,
+    pub who: Grantee,
+    /// Name of the role.
+    pub role: String,
+    /// Whether it holds for what is below.
+    pub propagate: bool,
+    /// Whether it is taken away.
+    pub delete: bool,
+}
+
+/// Gives a role or takes it away, by whoever may, and with a second person where that is configured.
+///
+/// # Errors
+/// 403: the caller may not; 409: nobody has approved it; 400: there is no such role.
+pub(crate) fn change(gate: &Gate, call: &Call, change: RuleChange) -> ApiResult<Answer> {
     call.require("/access/acl", Privileges::PERMISSIONS_MODIFY)?;
     let known = gate.state().known().map_err(failed)?;
     let role = known.role(&change.role).ok_or_else(|| {
         let text: String = change.role.chars().take(64).collect();
         ApiError::bad_request(format!("there is no role {text:?}"))
     })?;
-    let propagate = change.propagate.unwrap_or(true);
+    let propagate = change.propagate;
     let (what, verb) = match change.delete {
         true => (
-            format!("take the role {role} at {} from {}", change.path, change.auth_id),
+            format!("take the role {role} at {} from {}", change.path, change.who),
             "-",
         ),
         false => (
-            format!("give {} the role {role} at {}", change.auth_id, change.path),
+            format!("give {} the role {role} at {}", change.who, change.path),
             "+",
         ),
     };
@@ -134,11 +162,11 @@ fn set(gate: &Gate, call: &Call, change: Change) -> ApiResult<Answer> {
     call.guarded(&guarded, || {
         let result = if change.delete {
             gate.state()
-                .remove_rule(&change.path, &change.auth_id, Some(role.name()))
+                .remove_rule(&change.path, &change.who, Some(role.name()))
         } else {
             gate.state().set_rule(&Rule {
                 path: change.path,
-                who: change.auth_id,
+                who: change.who,
                 role,
                 propagate,
             })

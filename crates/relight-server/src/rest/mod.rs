@@ -10,6 +10,7 @@ mod ticket;
 mod tokens;
 mod users;
 
+pub(crate) use acl::{RuleChange, change as change_rule};
 pub(crate) use ticket::refused_log_in;
 
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub(crate) fn failed(error: ServerError) -> ApiError {
 }
 
 /// Goes on only if the caller is this user itself (a token of it is not), or may change users.
-fn require_self_or_modify(call: &Call, user: &UserId) -> ApiResult<()> {
+pub(crate) fn require_self_or_modify(call: &Call, user: &UserId) -> ApiResult<()> {
     if is_self(call.who()?, user) {
         Ok(())
     } else {

@@ -1,11 +1,13 @@
 // Who may do what, what waits for a second person, and where users are logged in.
 
-import { el, paged, table, tell } from "./dom.js";
+import { el, keepFocus, paged, table, tell } from "./dom.js";
 import { call, get, post, session } from "./api.js";
+import { subject } from "./approval.js";
+import { people } from "./people.js";
 import { time } from "./words.js";
 
 const kinds = { waiting: "warn", approved: "good", denied: "bad", used: "", expired: "" };
-const actions = { delete: "deleting recovery points early", retention: "keeping them shorter or promising less", keys: "giving keys away", restore: "restoring over production", access: "changing who may do what" };
+const actions = { delete: "deleting recovery points early", retention: "keeping recovery points for a shorter time or promising less", keys: "giving keys away", restore: "restoring over production", access: "changing who may do what" };
 
 function decision(request, again) {
   if (!request["may-decide"]) {
@@ -29,10 +31,10 @@ function decision(request, again) {
 
 async function requests(place, signal) {
   const first = await get("approvals", { limit: 1 }, signal);
-  const again = () => requests(place, signal);
+  const again = async () => { await requests(place, signal); keepFocus(place); document.dispatchEvent(new Event("decided")); };
   const list = await paged("Requests, newest first", [
     ["Number", (request) => String(request.number), "number"], ["Who", (request) => request.who, "name"],
-    ["What", (request) => el("span", null, request.subject, request.reason ? el("span", { class: "dim" }, ` Why: ${request.reason}`) : ""), "name"],
+    ["What", subject, "name"],
     ["Standing", (request) => el("span", { class: `tag ${kinds[request.standing] ?? ""}` }, request.standing)],
     ["Until", (request) => time(request.expires)], ["Decision", (request) => decision(request, again), "name"],
   ], async (from) => {
@@ -55,6 +57,7 @@ async function sessions(place, signal) {
       if (one.this) return location.reload();
       tell(`${one.user} is logged out there.`);
       await sessions(place, signal);
+      keepFocus(place);
     } catch (error) { event.target.disabled = false; tell(error.message); }
   };
   place.replaceChildren(await paged("Where users are logged in", [
@@ -67,20 +70,10 @@ async function sessions(place, signal) {
 }
 
 export async function access(_, signal) {
-  const waiting = el("section"), logged = el("section");
-  const [{ data: roles }] = await Promise.all([get("roles", {}, signal), requests(waiting, signal), sessions(logged, signal)]);
-  const grants = (user) => el("ul", { class: "plain" }, user.grants.map((grant) =>
-    el("li", null, `${grant.role ?? grant.privileges.join(", ")} at ${grant.path}`, grant.who !== user.user ? ` (${grant.who})` : "", grant.role === null ? " by the plan" : "", grant.below ? "" : ", not below")));
-  return [el("h1", null, "Access"), el("h2", null, "Approvals"), waiting,
-    el("h2", null, "Users"), await paged("Users and what they may do", [
-      ["User", (user) => el("span", null, user.user, user.comment ? el("span", { class: "dim" }, ` ${user.comment}`) : ""), "name"],
-      ["Enabled", (user) => el("span", { class: `tag ${user.enabled ? "good" : "bad"}` }, user.enabled ? "yes" : "no")],
-      ["Groups", (user) => user.groups.join(", "), "name"], ["Tokens", (user) => user.tokens.join(", "), "name"], ["May", grants, "name"],
-    ], async (from) => {
-      const { data, next } = await get("users", { limit: 50, from }, signal);
-      return { rows: data, next };
-    }, "There are no users."),
-    el("h2", null, "Sessions"), logged,
+  const waiting = el("section"), users = el("section"), logged = el("section");
+  const { data: roles } = await get("roles", {}, signal);
+  await Promise.all([requests(waiting, signal), people(users, roles, signal), sessions(logged, signal)]);
+  return [el("h1", null, "Access"), el("h2", null, "Approvals"), waiting, el("h2", null, "Users"), users, el("h2", null, "Sessions"), logged,
     el("h2", null, "Roles"), table("Roles", [
       ["Role", (role) => role.name, "name"], ["What for", (role) => role.comment, "name"], ["Privileges", (role) => role.privileges.join(", "), "name"],
     ], roles).element];

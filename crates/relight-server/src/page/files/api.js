@@ -3,7 +3,7 @@
 export const session = { user: null, csrf: null, may: [] };
 
 export class Fault extends Error {
-  constructor(status, message) { super(message); this.status = status; }
+  constructor(status, message, request) { super(message); this.status = status; this.request = request; }
 }
 
 export async function call(method, path, { query, body, signal } = {}) {
@@ -25,7 +25,7 @@ export async function call(method, path, { query, body, signal } = {}) {
   try { told = await answer.json(); } catch { /* said below */ }
   if (!answer.ok) {
     if (answer.status === 401 && !path.startsWith("session")) document.dispatchEvent(new Event("logged-out"));
-    throw new Fault(answer.status, told?.error?.message ?? `The server answered ${answer.status}.`);
+    throw new Fault(answer.status, told?.error?.message ?? `The server answered ${answer.status}.`, Number(answer.headers.get("Relight-Approval")) || null);
   }
   if (told === null) throw new Fault(answer.status, "The server's answer cannot be read.");
   return told;

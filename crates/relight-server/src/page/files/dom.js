@@ -26,7 +26,12 @@ export function tell(text) {
 }
 
 export const fault = (error) => el("div", { class: "fault", role: "alert" },
-  el("p", null, error.status === 403 ? "You may not see or do this. Ask an administrator for the privilege (relight acl set)." : error.message));
+  el("p", null, error.status === 403 && error.message === "permission check failed." ? "You may not see or do this. Ask an administrator for the privilege (relight acl set)." : error.message));
+
+// Who works by the keyboard goes on in `place` when what had the focus is gone.
+export function keepFocus(place) {
+  if (document.activeElement === document.body) (place.querySelector(".scroll") ?? document.getElementById("main")).focus({ preventScroll: true });
+}
 
 // A table whose rows become cards on narrow screens. Columns: [heading, cell of a row, class].
 export function table(caption, columns, rows) {

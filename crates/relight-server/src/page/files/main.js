@@ -1,7 +1,7 @@
 // Where what is shown: the address behind # says what.
 
 import { el, fault, show, tell } from "./dom.js";
-import { logOut, resume, session } from "./api.js";
+import { get, logOut, resume, session } from "./api.js";
 import { overview } from "./overview.js";
 import { workload } from "./workload.js";
 import { run, runs } from "./runs.js";
@@ -26,7 +26,7 @@ const pages = [
   ["access", "Access", access],
 ];
 const others = { workload, run, restore, account, "edit-plan": editPlan };
-let leave = new AbortController();
+let leave = new AbortController(), shown = false;
 
 function head(current) {
   document.getElementById("head").hidden = session.user === null;
@@ -34,6 +34,17 @@ function head(current) {
   const links = pages.filter(([, , , needs]) => !needs || needs.split(" ").some((one) => session.may.includes(one))).map(([name, title]) =>
     el("a", { href: `#/${name}`, "aria-current": name === (current === "edit-plan" ? "plan" : current) ? "page" : null }, title));
   document.getElementById("nav").replaceChildren(...links);
+}
+
+// How many requests wait for a decision of this user, beside the link to them.
+async function waiting() {
+  const link = document.querySelector("#nav a[href='#/access']");
+  if (!link || !session.may.includes("Approval.Decide")) return;
+  try {
+    const { data } = await get("approvals", { waiting: true, limit: 200 });
+    const count = data.filter((request) => request["may-decide"]).length;
+    link.replaceChildren("Access", count > 0 ? el("span", { class: "count", title: count === 1 ? "1 request waits for you" : `${count} requests wait for you` }, String(count)) : "");
+  } catch { /* the list itself tells what is wrong */ }
 }
 
 function logInForm(words) {
@@ -63,7 +74,11 @@ async function navigate() {
     const title = document.querySelector("main h1")?.textContent ?? found?.[1] ?? "";
     document.title = `${title} – Relight`;
     window.scrollTo(0, 0);
+    // The next key goes on in what is new, not where the link was.
+    if (shown && !document.activeElement?.closest("main")) document.getElementById("main").focus({ preventScroll: true });
+    shown = true;
     performance.mark("painted");
+    waiting();
   } catch (error) {
     if (!here.signal.aborted) show(el("h1", null, found?.[1] ?? "Relight"), fault(error));
   }
@@ -79,6 +94,7 @@ document.getElementById("out").addEventListener("click", async () => {
   try { await logOut(); } catch (error) { tell(error.message); }
   logInForm();
 });
+document.addEventListener("decided", waiting);
 window.addEventListener("hashchange", navigate);
 try {
   const refused = location.pathname === "/signed-in" ? await comeBack() : null;

@@ -1,6 +1,7 @@
 // The plan with what the checker remarks, beside the lines it is about; and an editor that checks while one types.
 
 import { el, fault, table, tell } from "./dom.js";
+import { refusal } from "./approval.js";
 import { call, get, session } from "./api.js";
 
 const kinds = { error: "bad", warning: "warn", advice: "" };
@@ -111,7 +112,7 @@ export async function editPlan(_, signal) {
         digest = data.digest;
         tell("The plan is written; the server takes it within seconds.");
         location.hash = "#/plan";
-      } catch (error) { answer.replaceChildren(fault(error)); save.disabled = false; }
+      } catch (error) { answer.replaceChildren(refusal(error)); save.disabled = false; }
     } } }, "Save the plan");
     const back = el("button", { type: "button", class: "quiet", on: { click: () => { second.hidden = true; editor.hidden = false; area.focus(); } } }, "Go on editing");
     second.replaceChildren(el("h2", { tabindex: "-1" }, `What changes: ${count("-", "goes", "go")}, ${count("+", "comes", "come")}`),

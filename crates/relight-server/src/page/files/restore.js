@@ -1,6 +1,7 @@
 // From a recovery point back to its files: pick a day, look or search, download or restore.
 
-import { el, fault, table, tell } from "./dom.js";
+import { el, fault, keepFocus, table, tell } from "./dom.js";
+import { refusal } from "./approval.js";
 import { get, post } from "./api.js";
 import { ago, bytes, exactTime, span, time, workloadLink } from "./words.js";
 
@@ -48,7 +49,7 @@ export async function restore(argument, signal, query) {
     if (state.path) address.set("path", state.path);
     history.replaceState(null, "", `#/restore/${encodeURIComponent(name)}?${address}`);
     options();
-    look().catch((error) => { if (!signal.aborted) content.replaceChildren(fault(error)); });
+    look().then(() => keepFocus(content)).catch((error) => { if (!signal.aborted) content.replaceChildren(fault(error)); });
   }
   const basket = el("div", { class: "basket", "aria-live": "polite" });
   function fillBasket(about) {
@@ -170,7 +171,7 @@ function review(plan, wanted) {
     try {
       const { data } = await post("restores", { ...wanted, digest: plan.digest });
       location.hash = `#/run/${data.run}`;
-    } catch (error) { confirm.disabled = false; confirm.closest("section").querySelector(".told").replaceChildren(fault(error)); }
+    } catch (error) { confirm.disabled = false; confirm.closest("section").querySelector(".told").replaceChildren(refusal(error)); }
   } } }, "Restore now");
   return [el("section", { class: "review", "aria-label": "plan" }, el("h2", { tabindex: "-1" }, "This would be done"),
     el("dl", { class: "facts" }, row("From", `${plan.workload} as of ${exactTime(plan.time)}, repository ${plan.repository}`), row("To", plan.to),
