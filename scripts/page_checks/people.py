@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 from page_checks.browser import Browser, click, log_in
+from page_checks.keyboard import ENTER, Hands
 from page_checks.server import HOSTILE, Api, Server
 
 
@@ -87,8 +88,14 @@ def second_person(server, axe):
         assert "keep-last = 3" in other.text() and "the disk is full" in other.text(), other.text()
         other.shot("approval-decide")
         check(other, "what is to be decided")
-        decide(other, 1, "Approve", "agreed on the phone")
-        assert not other.js("return Boolean(document.querySelector('#nav .count'))")
+        hands = Hands(other)
+        hands.reach("Remark on request 1")
+        hands.press(*"agreed on the phone")
+        hands.reach("||Approve 1")
+        hands.press(ENTER)
+        other.wait("the decision", "document.querySelector('main').innerText.includes('agreed on the phone')")
+        other.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
+        other.wait("that nothing waits any more", "!document.querySelector('#nav .count')")
         one.wait("that it is approved", "document.querySelector('.note.well')?.innerText.includes('approved by bob@pbs: agreed on the phone')")
         one.shot("approval-approved")
         check(one, "what is approved")

@@ -83,9 +83,11 @@ def check_page(server, axe):
     for name, width, dark in (("light", 1280, False), ("phone", 390, False), ("dark", 1280, True), ("phone-dark", 390, True)):
         browser = Browser(width=width, height=844, dark=dark)
         log_in(browser, server.url)
-        for page, title in (("#/", ""), ("#/workload/host%2Fweb", "host/web"), ("#/restore/host%2Fweb?path=data/reports", "Restore"), ("#/runs", "Runs"), ("#/drills", "Drills"), ("#/repositories", "Repositories"), ("#/evidence", "Evidence"), ("#/plan", "Plan"), ("#/edit-plan", "Edit the plan"), ("#/keys", "Keys"), ("#/run/1", "Run 1")):
+        for page, title in (("#/", ""), ("#/workload/host%2Fweb", "host/web"), ("#/restore/host%2Fweb?path=data/reports", "Restore"), ("#/runs", "Runs"), ("#/drills", "Drills"), ("#/repositories", "Repositories"), ("#/evidence", "Evidence"), ("#/plan", "Plan"), ("#/edit-plan", "Edit the plan"), ("#/keys", "Keys"), ("#/access", "Access"), ("#/account", "Your account"), ("#/reports", "Reports"), ("#/run/1", "Run 1")):
             browser.go(page, title)
-            browser.wait("the content", "document.querySelector('main table, main pre, main dl, main textarea')")
+            if page == "#/reports":
+                click(browser, "Make the report")
+            browser.wait("the content", "document.querySelector('main table, main pre, main dl, main textarea')", 30)
             wide = browser.js("return document.documentElement.scrollWidth")
             browser.shot(f"{name}-{page.split('/')[1].split('?')[0] or 'overview'}")
             if axe:
