@@ -16,7 +16,7 @@ const users = {
   // Another account that has taken a name.
   thief: { preferred_username: "jane", groups: ["backup-admins"], email: "thief@example.org", email_verified: true },
 };
-const client = (id, more) => ({ client_id: id, client_secret: "a/secret: of+client", redirect_uris: [`https://127.0.0.1:${process.env.RELIGHT_PORT}/signed-in`], grant_types: ["authorization_code"], response_types: ["code"], ...more });
+const client = (id, more) => ({ client_id: id, client_secret: "a/secret: of+client", redirect_uris: [`https://localhost:${process.env.RELIGHT_PORT}/signed-in`], grant_types: ["authorization_code"], response_types: ["code"], ...more });
 const key = (kind, options, alg) => ({ ...generateKeyPairSync(kind, options).privateKey.export({ format: "jwk" }), alg, use: "sig", kid: `${alg} ${Date.now()}` });
 const provider = new Provider(issuer, {
   clients: [client("relight"), client("relight-es", { id_token_signed_response_alg: "ES256" }), client("relight-public", { client_secret: undefined, token_endpoint_auth_method: "none" })],
