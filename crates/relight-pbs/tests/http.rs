@@ -580,3 +580,46 @@ async fn tasks_can_be_followed_to_their_end_and_are_remembered() {
     assert_eq!(ends, ["OK", "it was broken off", "unknown"]);
     assert!(again.info(&upid).is_some());
 }
+
+#[tokio::test]
+async fn whoever_still_sends_a_body_that_is_refused_hears_the_answer() {
+    let service = service(Arc::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            let service = service.clone();
+            tokio::spawn(async move { service.serve(stream, Some(peer)).await });
+        }
+    });
+    // A short body that nobody wanted is out of the way of the next call.
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let refused = "POST /api2/json/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n";
+    let ping = "GET /api2/json/ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let both = format!("{refused}{}{ping}", "y".repeat(30_000));
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let of: Vec<u16> = answers
+        .split("HTTP/1.1")
+        .skip(1)
+        .map(|one| status(&format!("HTTP/1.1{one}")))
+        .collect();
+    assert_eq!(of, [401, 200], "{answers}");
+    // A long one ends the connection, and the answer says so before.
+    for length in [2 << 20, 3 << 20] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /api2/json/admin/datastore/main/prune HTTP/1.1\r\nHost: x\r\n{AUTH}Content-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..length >> 16 {
+            stream.write_all(&[b'y'; 1 << 16]).await.unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(status(&answer), 413, "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Router;
+use super::linger::Lingering;
 use crate::access::Access;
 
 /// Limits of connections and calls.
@@ -82,10 +84,12 @@ impl HttpService {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let unread = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request| {
-            let this = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(this.dispatch(request, peer).await) }
+            let (this, unread) = (self.clone(), unread.clone());
+            async move { Ok::<_, std::convert::Infallible>(this.dispatch(request, peer, &unread).await) }
         });
+        let io = Lingering::new(io, unread.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::call::read_body;
+use super::linger::drained;
 use super::shape::{self, Format};
 use super::{Answer, ApiError, ApiResult, Body, Call, HttpService, Parameters};
 use crate::access::{AuditEvent, AuthId, Credentials, Unauthenticated};
@@ -22,6 +25,14 @@ struct Known {
     who: Option<AuthId>,
     changing: bool,
     parameters: String,
+    body: Rest,
+}
+
+/// How much of the body of a request is still to be read.
+enum Rest {
+    All(Incoming),
+    Some,
+    Nothing,
 }
 
 impl HttpService {
@@ -30,6 +41,7 @@ impl HttpService {
         self: Arc<Self>,
         mut request: Request<Incoming>,
         peer: Option<SocketAddr>,
+        unread: &AtomicBool,
     ) -> Response<Body> {
         let upgrading = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
@@ -37,10 +49,33 @@ impl HttpService {
             who: None,
             changing: head.method != Method::GET,
             parameters: String::new(),
+            body: Rest::All(body),
         };
         let mut format = Format::Json;
-        let result = self.answer(&head, body, peer, &mut known, &mut format).await;
+        let result = self.answer(&head, peer, &mut known, &mut format).await;
         self.record(&head, peer, &known, &result);
+        let keeps = match known.body {
+            Rest::Nothing => true,
+            Rest::Some => result.is_ok(),
+            Rest::All(body) => drained(body, &head.headers).await,
+        };
+        let mut response = self.shaped(result, upgrading, peer, format).await;
+        if !keeps {
+            // The client has to know that nothing more is read.
+            unread.store(true, Ordering::Release);
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
+    }
+
+    async fn shaped(
+        &self,
+        result: ApiResult<Answer>,
+        upgrading: OnUpgrade,
+        peer: Option<SocketAddr>,
+        format: Format,
+    ) -> Response<Body> {
         match result {
             Ok(Answer::Upgrade { protocol, session }) => {
                 let aborted = self.aborted.clone();
@@ -73,7 +108,6 @@ impl HttpService {
     async fn answer(
         &self,
         head: &Parts,
-        body: Incoming,
         peer: Option<SocketAddr>,
         known: &mut Known,
         format: &mut Format,
@@ -117,12 +151,21 @@ impl HttpService {
             return Err(no_such_method(&methods).unwrap_or_else(|| no_such_path(head)));
         };
         let mut parameters = Parameters::new();
+        if *format == Format::Own {
+            parameters = parameters.exact();
+        }
         parameters.add_form(head.uri.query().unwrap_or_default().as_bytes())?;
         for (name, value) in named {
             parameters.add_single(name, value.to_string())?;
         }
         let mut raw = None;
+        let Rest::All(body) = std::mem::replace(&mut known.body, Rest::Some) else {
+            return Err(ApiError::internal("the request body was read already"));
+        };
         if route.raw_body {
+            if hyper::body::Body::is_end_stream(&body) {
+                known.body = Rest::Nothing;
+            }
             raw = Some(body);
         } else {
             let limit = match known.who {
@@ -130,6 +173,7 @@ impl HttpService {
                 None => self.limits.parameters_of_strangers,
             };
             let bytes = read_body(body, limit, self.limits.body).await?;
+            known.body = Rest::Nothing;
             add_body(&mut parameters, &head.headers, &bytes)?;
         }
         known.parameters = parameters.for_log();

@@ -10,6 +10,7 @@ mod call;
 mod connection;
 mod dispatch;
 mod error;
+mod linger;
 mod parameters;
 mod redirect;
 mod router;

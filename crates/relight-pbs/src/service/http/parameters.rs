@@ -18,7 +18,10 @@ const MAX_PARAMETERS: usize = 4096;
 
 /// Parameters of a call.
 #[derive(Debug, Clone, Default)]
-pub struct Parameters(BTreeMap<String, Value>);
+pub struct Parameters {
+    given: BTreeMap<String, Value>,
+    exact: bool,
+}
 
 /// For calls without parameters.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -31,16 +34,23 @@ impl Parameters {
         Self::default()
     }
 
+    /// From now on a number in JSON does not stand for a text.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
     /// Adds one. Several of the same name become a list.
     ///
     /// # Errors
     /// Too many.
     pub fn add(&mut self, name: String, value: Value) -> ApiResult<()> {
         use std::collections::btree_map::Entry;
-        if self.0.len() >= MAX_PARAMETERS {
+        if self.given.len() >= MAX_PARAMETERS {
             return Err(ApiError::bad_request("too many parameters"));
         }
-        match self.0.entry(name) {
+        match self.given.entry(name) {
             Entry::Vacant(entry) => {
                 entry.insert(value);
             }
@@ -58,7 +68,7 @@ impl Parameters {
     /// # Errors
     /// It is there.
     pub fn add_single(&mut self, name: &str, value: String) -> ApiResult<()> {
-        match self.0.insert(name.to_string(), Value::String(value)) {
+        match self.given.insert(name.to_string(), Value::String(value)) {
             None => Ok(()),
             Some(_) => Err(refused(name, "is given twice")),
         }
@@ -114,7 +124,8 @@ impl Parameters {
     pub fn read<T: DeserializeOwned>(self) -> ApiResult<T> {
         let mut at = None;
         let access = Access {
-            rest: self.0.into_iter(),
+            rest: self.given.into_iter(),
+            exact: self.exact,
             value: None,
             at: &mut at,
         };
@@ -127,7 +138,7 @@ impl Parameters {
     /// All of them, to be written down: secrets left out, shortened to some hundred bytes.
     pub fn for_log(&self) -> String {
         let mut out = String::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.given {
             if out.len() > 400 {
                 out.push_str(" …");
                 break;
@@ -170,6 +181,7 @@ fn refused(name: &str, why: &str) -> ApiError {
 struct Access<'a> {
     rest: std::collections::btree_map::IntoIter<String, Value>,
     value: Option<Value>,
+    exact: bool,
     at: &'a mut Option<String>,
 }
 
@@ -190,14 +202,14 @@ impl<'de> MapAccess<'de> for Access<'_> {
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let result = seed.deserialize(Given(self.value.take().unwrap_or_default()))?;
+        let result = seed.deserialize(Given(self.value.take().unwrap_or_default(), self.exact))?;
         *self.at = None;
         Ok(result)
     }
 }
 
-/// A value as a client gave it.
-struct Given(Value);
+/// A value as a client gave it, and whether a number does not stand for a text.
+struct Given(Value, bool);
 
 impl Given {
     fn error(&self, expected: &str) -> Error {
@@ -269,7 +281,7 @@ impl<'de> Deserializer<'de> for Given {
         match self.0 {
             Value::String(text) => visitor.visit_string(text),
             // Clients in loosely typed languages send an id such as 100 as a number.
-            Value::Number(number) if !number.is_f64() => visitor.visit_string(number.to_string()),
+            Value::Number(number) if !self.1 && !number.is_f64() => visitor.visit_string(number.to_string()),
             _ => Err(self.error("a text")),
         }
     }
@@ -294,12 +306,15 @@ impl<'de> Deserializer<'de> for Given {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let exact = self.1;
         let list = match self.0 {
             Value::Array(list) => list,
             Value::Object(_) | Value::Null => return Err(self.error("a list")),
             single => vec![single],
         };
-        visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Given)))
+        visitor.visit_seq(SeqDeserializer::new(
+            list.into_iter().map(|one| Given(one, exact)),
+        ))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -383,6 +398,20 @@ mod tests {
             ("100", true, Some(7))
         );
         assert_eq!((wanted.backup_time, wanted.group), (None, vec!["x".to_string()]));
+    }
+
+    #[test]
+    fn exactly_read_a_number_is_no_text() {
+        let read = |json: &str| {
+            let mut parameters = Parameters::new().exact();
+            parameters.add_json(json.as_bytes()).unwrap();
+            parameters.read::<Wanted>().map_err(|error| error.message)
+        };
+        let why = read(r#"{"backup-id": 100, "kind": "vm"}"#).unwrap_err();
+        assert!(why.contains("'backup-id'"), "{why}");
+        let why = read(r#"{"backup-id": "1", "kind": "vm", "group": [1]}"#).unwrap_err();
+        assert!(why.contains("'group'"), "{why}");
+        assert!(read(r#"{"backup-id": "100", "kind": "vm", "small": 7}"#).is_ok());
     }
 
     #[test]
