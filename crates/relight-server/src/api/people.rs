@@ -44,6 +44,8 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("enabled", schema::truth()),
         ("expires", schema::maybe(schema::time())),
         ("comment", schema::maybe(schema::text())),
+        ("password", schema::truth()),
+        ("second-factor", schema::truth()),
         ("tokens", schema::list(schema::text())),
         ("groups", schema::list(schema::text())),
         ("grants", schema::list(grant)),
@@ -133,7 +135,9 @@ fn list_users(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
     let (all, me) = (sees_all(call)?, call.who()?.user());
     let seen: Vec<&User> = known.users.iter().filter(|user| all || user.id == *me).collect();
     let (seen, next) = page(seen, &wanted)?;
-    let list: Vec<Value> = seen.iter().map(|user| user_shown(desk, &known, user)).collect();
+    let with_factor = desk.gate.state().users_with_second_factor().map_err(failed)?;
+    let shown = |user: &&User| user_shown(desk, &known, user, with_factor.contains(&user.id));
+    let list: Vec<Value> = seen.iter().map(shown).collect();
     let may = |path| Ok::<_, ApiError>(call.privileges(path)?.contains(Privileges::PERMISSIONS_MODIFY));
     Ok(Answer::data(list)?
         .with("next", next)
@@ -141,7 +145,7 @@ fn list_users(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
         .with("may-change-rules", may(RULES)?))
 }
 
-fn user_shown(desk: &Desk, known: &Known, user: &User) -> Value {
+fn user_shown(desk: &Desk, known: &Known, user: &User, with_factor: bool) -> Value {
     let groups = known.groups_of(&user.id);
     let is = |who: &Grantee| match who {
         Grantee::Auth(id) => *id.user() == user.id,
@@ -174,6 +178,8 @@ fn user_shown(desk: &Desk, known: &Known, user: &User) -> Value {
         "enabled": user.enabled,
         "expires": expires.and_then(|end| Timestamp::from_second(end).ok()),
         "comment": user.comment,
+        "password": desk.gate.has_password(user),
+        "second-factor": with_factor,
         "tokens": known.tokens_of(&user.id).map(|token| token.id.to_string()).collect::<Vec<_>>(),
         "groups": groups,
         "grants": by_rules.chain(by_plan).take(GRANTS).collect::<Vec<_>>(),
@@ -186,7 +192,7 @@ const GRANTS: usize = 50;
 fn list_sessions(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
     let me = call.who()?.user();
     let of = if sees_all(call)? { None } else { Some(me) };
-    let found = desk.gate.state().sessions(of, Timestamp::now()).map_err(failed)?;
+    let found = desk.gate.sessions(of, Timestamp::now()).map_err(failed)?;
     let (found, next) = page(found, &wanted)?;
     let this = crate::gate::session_of_call(call);
     let shown = |session: &Session| {
@@ -206,9 +212,12 @@ struct One {
 
 fn end_session(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
     let who = call.who()?;
-    let state = desk.gate.state();
     let none = || ApiError::not_found("there is no such session that you may see");
-    let found = state.session(&one.session).map_err(failed)?.ok_or_else(none)?;
+    let found = desk
+        .gate
+        .session(&one.session)
+        .map_err(failed)?
+        .ok_or_else(none)?;
     // A token is not its user: one that leaked must not log the user out.
     let is_own = who.token().is_none() && found.user == *who.user();
     if !is_own {
@@ -217,6 +226,7 @@ fn end_session(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
         }
         call.require(USERS, Privileges::PERMISSIONS_MODIFY)?;
     }
-    state.end_session(&found.id, Timestamp::now()).map_err(failed)?;
+    let ended = desk.gate.end_session(&found.id, Timestamp::now());
+    ended.map_err(failed)?;
     Ok(Answer::null())
 }

@@ -12,6 +12,7 @@ use super::operation::{Operation, Place, Table};
 use super::people::USERS;
 use super::{Desk, failed, schema};
 use crate::rest::{RuleChange, change_rule, require_self_or_modify};
+use crate::signin::not_made_here;
 use crate::state::{PasswordHash, TokenChange, UserChange};
 
 pub(super) fn operations(table: &mut Table<'_>) {
@@ -156,6 +157,9 @@ fn holds_below() -> bool {
 
 fn add_user(desk: &Desk, call: &Call, new: NewUser) -> ApiResult<Answer> {
     call.require(USERS, Privileges::PERMISSIONS_MODIFY)?;
+    if !desk.gate.keeps_password(&new.user) {
+        return Err(failed(not_made_here(&new.user)));
+    }
     let password = new.password.map(Zeroizing::new);
     let hash = password
         .map(|password| PasswordHash::new(password.as_bytes()))

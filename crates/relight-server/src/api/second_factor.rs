@@ -1,13 +1,14 @@
 //! `/account`: what somebody who is logged in may do with its own second factor.
 
 use http::{Method, StatusCode};
-use relight_pbs::access::UserId;
+use relight_pbs::access::{Action, Guarded, Privileges, UserId};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, NoParameters, blocking};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::operation::{Operation, Place, Table};
+use super::people::USERS;
 use super::session::logged_in_by_cookie;
 use super::{Desk, failed, schema};
 use crate::gate::Refusal;
@@ -117,6 +118,15 @@ pub(super) fn operations(table: &mut Table<'_>) {
         })
         .await
     });
+    let of_another = Operation::of(
+        Method::DELETE,
+        "/api/v1/users/{user}/second-factor",
+        "Take away the second factor of somebody else, who has lost it: its sessions end. Needs Permissions.Modify at /access/users, \
+         and a second person where that is configured (access)",
+        json!({"type": "null"}),
+    )
+    .with("user", Place::Path, schema::text(), "whose");
+    table.add(of_another, remove_of_another);
     let codes = schema::object(vec![("recovery-codes", schema::list(schema::text()))]);
     let codes = both(Operation::of(
         Method::POST,
@@ -132,6 +142,39 @@ pub(super) fn operations(table: &mut Table<'_>) {
         })
         .await
     });
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    user: UserId,
+}
+
+/// Takes the second factor of somebody else away, who has lost it.
+fn remove_of_another(desk: &Desk, call: &Call, whose: Whose) -> ApiResult<Answer> {
+    call.require(USERS, Privileges::PERMISSIONS_MODIFY)?;
+    let user = whose.user;
+    if user == *call.who()?.user() {
+        return Err(ApiError::bad_request(
+            "that is your own: take it away in your account, with the password and a code",
+        ));
+    }
+    let state = desk.gate.state();
+    if state.second_factor(&user).map_err(failed)?.is_none() {
+        return Err(ApiError::not_found(format!("{user} has no second factor")));
+    }
+    // Whoever can do this and change the password is that user: together with a second person only, where that is configured.
+    let guarded = Guarded {
+        action: Action::Access,
+        path: "/access",
+        subject: &format!("take the second factor of the user {user} away"),
+        exact: "",
+        reason: None,
+    };
+    call.guarded(&guarded, || {
+        state.remove_second_factor(&user).map_err(failed)?;
+        Ok(Answer::null())
+    })
 }
 
 /// The user who calls. A token is none: whoever has one must not get at more.

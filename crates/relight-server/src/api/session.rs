@@ -116,7 +116,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         |desk: &Desk, call: &Call, _: NoParameters| {
             if let Some(session) = crate::gate::session_of_call(call) {
                 // One that was opened before sessions were kept has only its time.
-                let _ = desk.gate.state().end_session(&session, Timestamp::now());
+                let _ = desk.gate.end_session(&session, Timestamp::now());
             }
             Ok(with_cookie(Answer::null(), FORGOTTEN))
         },

@@ -133,7 +133,8 @@ impl Gate {
             let ticket = self.tickets.verify(ticket, now);
             ticket.is_ok_and(|ticket| ticket.user() == &user.id && self.tickets.is_of(&ticket, user.epoch))
         };
-        let ended = known.ended.contains(&super::sessions::id_of(ticket));
+        let id = super::sessions::id_of(ticket);
+        let ended = known.ended.contains(&id) || self.is_ended_unwritten(&id);
         // Whom a provider vouches for goes there again: nothing else tells whether it still does.
         let is_known_here =
             |user: &&User| !matches!(self.sign_in.realm_of(&user.id), Some(Realm::Provider(_)));

@@ -53,6 +53,7 @@ pub struct Gate {
     throttle: Throttle,
     hashing: Semaphore,
     records: Records,
+    unwritten: Mutex<sessions::Unwritten>,
     /// What needs a second person.
     pub(crate) approvals: ApprovalsConfig,
     sign_in: SignIn,
@@ -76,6 +77,7 @@ impl Gate {
             throttle: Throttle::default(),
             hashing: Semaphore::new(HASHED_AT_ONCE),
             records,
+            unwritten: Mutex::default(),
             approvals: ApprovalsConfig::default(),
             sign_in: SignIn::default(),
             board: OnceLock::new(),
@@ -207,7 +209,8 @@ impl Gate {
         if !self.is_active(user, now) {
             return Err(wrong("the user is disabled or expired".into()));
         }
-        if known.ended.contains(&sessions::id_of(&ticket)) {
+        let id = sessions::id_of(&ticket);
+        if known.ended.contains(&id) || self.is_ended_unwritten(&id) {
             return Err(wrong("its session was ended".into()));
         }
         if credentials.changing {

@@ -402,3 +402,43 @@ async fn a_second_factor_that_is_required_is_made_at_the_next_log_in() {
     // The question has ended with it.
     assert!(lab.gate.begin_by_challenge("a@pbs", &asked.ticket).is_err());
 }
+
+#[tokio::test]
+async fn a_session_that_cannot_be_written_down_is_listed_and_can_be_ended() {
+    let lab = lab();
+    let state = lab._folder.path().join("state/state.db");
+    let beside = rusqlite::Connection::open(state).unwrap();
+    let now = Timestamp::now();
+    let listed = |gate: &Gate| {
+        let found = gate.sessions(None, now).unwrap();
+        found.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    let sees = |issued: &Issued| {
+        let cookie = format!("PBSAuthCookie={}", issued.ticket.replace('+', "%2B"));
+        lab.with(None, Some(&cookie), None, false).is_some()
+    };
+    let before = lab.log_in("a@pbs", "correct horse").await.unwrap();
+    for of in ["INSERT", "UPDATE"] {
+        let full =
+            format!("CREATE TRIGGER full{of} BEFORE {of} ON sessions BEGIN SELECT RAISE(ABORT, 'full'); END");
+        beside.execute_batch(&full).unwrap();
+    }
+    let one = lab.log_in("a@pbs", "correct horse").await.unwrap();
+    let other = lab.log_in("a@pbs", "correct horse").await.unwrap();
+    let ids = [&before, &one, &other].map(|issued| sessions::id_of(&issued.ticket));
+    assert_eq!(listed(&lab.gate).len(), 3);
+    // One that was never written down, and one of which only its end is not.
+    lab.gate.end_session(&ids[1], now).unwrap();
+    lab.gate.end_session(&ids[0], now).unwrap();
+    assert_eq!((sees(&before), sees(&one), sees(&other)), (false, false, true));
+    assert_eq!(listed(&lab.gate), [ids[2].clone()]);
+    assert!(lab.gate.end_session(&ids[1], now).is_err());
+    // As soon as there is room it is written down.
+    beside
+        .execute_batch("DROP TRIGGER fullINSERT; DROP TRIGGER fullUPDATE")
+        .unwrap();
+    let _ = lab.log_in("a@pbs", "correct horse").await.unwrap();
+    assert_eq!(lab.gate.state().sessions(None, now).unwrap().len(), 2);
+    assert!(lab.gate.state().known().unwrap().ended.contains(&ids[1]));
+    assert_eq!((sees(&before), sees(&one), sees(&other)), (false, false, true));
+}

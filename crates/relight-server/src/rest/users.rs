@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{failed, is_self, require_self_or_modify, tokens};
 use crate::gate::Gate;
+use crate::signin::not_made_here;
 use crate::state::{Known, PasswordHash, User, UserChange};
 
 pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>) {
@@ -21,6 +22,9 @@ pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>) {
     let of = gate.clone();
     router.on_blocking(Method::POST, "/access/users", move |call, mut new: New| {
         call.require("/access/users", Privileges::PERMISSIONS_MODIFY)?;
+        if !of.keeps_password(&new.userid) {
+            return Err(failed(not_made_here(&new.userid)));
+        }
         let password = new.password.take().map(Zeroizing::new);
         let hash = password
             .map(|password| PasswordHash::new(password.as_bytes()))

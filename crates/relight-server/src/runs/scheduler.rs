@@ -99,7 +99,8 @@ impl Scheduler {
     /// Works until told to stop and everything has ended.
     pub fn run(mut self, told: &Receiver<Message>) {
         if let Err(error) = drills::sweep(&self.context.sandbox) {
-            tracing::error!("{error:?}: what drills of a killed server left");
+            let why = error.message;
+            tracing::error!("what drills of a killed server left is not cleared away: {why}");
         }
         self.agree();
         if self.planned().schedule.jobs().next().is_some() {

@@ -17,7 +17,7 @@ pub use qr::QrPicture;
 use relight_pbs::access::UserId;
 pub use totp::TotpSecret;
 
-use crate::error::Result;
+use crate::error::{Result, ServerError};
 
 /// Somebody, as a directory or a provider knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,15 @@ pub struct Person {
     pub subject: String,
     /// Groups by the names they have here.
     pub groups: Vec<String>,
+}
+
+/// That a user is of a realm whose users are not made here.
+pub fn not_made_here(user: &UserId) -> ServerError {
+    let realm = user.realm();
+    ServerError::Refused(format!(
+        "users of [realm.{realm}] are made by their first log-in there: {user} is not made here; give a role to a group of the directory, \
+         or take another realm for users of this server"
+    ))
 }
 
 /// What the configuration says of log-ins.

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use relight_pbs::access::UserId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{State, refused, rules};
 use crate::error::Result;
 
 /// A log-in that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// By which it is known. Nobody can use it to be let in.
     pub id: String,
