@@ -139,6 +139,25 @@ impl Api {
         }
     }
 
+    /// All of a list that is counted from its beginning, over as many pages as it takes.
+    pub fn all(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<Value>> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE.to_string()));
+            query.push(("from", from.to_string()));
+            let mut page = self.whole(self.call(Method::GET, path, &query, None)?)?;
+            match page["data"].take() {
+                Value::Array(entries) => found.extend(entries),
+                _ => return Err(odd("no list")),
+            }
+            match page["next"].as_u64() {
+                Some(next) if next > from => from = next,
+                _ => return Ok(found),
+            }
+        }
+    }
+
     /// Writes the body of an answer as it comes; gives how many bytes those were.
     pub fn copy(&self, answer: &mut ApiAnswer<'_>, out: &mut dyn Write) -> Result<u64> {
         let mut written = 0_u64;
@@ -200,6 +219,11 @@ pub fn is_passing(failure: &Failure) -> bool {
         failure,
         Failure::Client(ClientError::Connect { .. } | ClientError::Broken(_) | ClientError::Timeout { .. })
     )
+}
+
+/// A name, as a part of a path.
+pub fn segment(name: &impl ToString) -> String {
+    percent_encoding::utf8_percent_encode(&name.to_string(), percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// What was given, as a parameter of a query.

@@ -1,10 +1,13 @@
 //! `relight acl`: what users and tokens may do on the server.
 
+mod over_api;
+
 use clap::{Args, Subcommand};
 use relight_pbs::access::{AclPath, Grantee, HeldRole, Rule};
 use relight_server::state::State;
 use serde::Serialize;
 
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -36,6 +39,8 @@ pub struct ListOptions {
 pub struct SetOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Where: /, /datastore/NAME, /datastore/NAME/NAMESPACE, /system, /access, /remote
     #[arg(value_name = "PATH")]
     path: AclPath,
@@ -55,6 +60,8 @@ pub struct SetOptions {
 pub struct RemoveOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Where
     #[arg(value_name = "PATH")]
     path: AclPath,
@@ -86,14 +93,18 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
 
 fn set(global: &Global, options: &SetOptions) -> Result<Exit> {
     let SetOptions { path, role, who, .. } = options;
-    let state = options.config.state()?;
-    state.set_rule(&Rule {
-        path: path.clone(),
-        who: who.clone(),
-        role: held(&state, role)?,
-        propagate: !options.no_propagate,
-    })?;
-    record(&state, format!("acl set {path} {role} {who}"))?;
+    if let Some(api) = options.server.open()? {
+        over_api::set(options, &api)?;
+    } else {
+        let state = options.config.state()?;
+        state.set_rule(&Rule {
+            path: path.clone(),
+            who: who.clone(),
+            role: held(&state, role)?,
+            propagate: !options.no_propagate,
+        })?;
+        record(&state, format!("acl set {path} {role} {who}"))?;
+    }
     let changed = Changed {
         path,
         who,
@@ -107,11 +118,15 @@ fn set(global: &Global, options: &SetOptions) -> Result<Exit> {
 
 fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
     let RemoveOptions { path, who, role, .. } = options;
-    let state = options.config.state()?;
     let role = role.as_deref();
-    state.remove_rule(path, who, role)?;
-    let named = role.map_or_else(String::new, |role| format!(" {role}"));
-    record(&state, format!("acl remove {path} {who}{named}"))?;
+    if let Some(api) = options.server.open()? {
+        over_api::remove(options, &api)?;
+    } else {
+        let state = options.config.state()?;
+        state.remove_rule(path, who, role)?;
+        let named = role.map_or_else(String::new, |role| format!(" {role}"));
+        record(&state, format!("acl remove {path} {who}{named}"))?;
+    }
     let changed = Changed { path, who, role };
     output::result(global, &changed, |_, out| {
         out.push_str(&match role {

@@ -1,6 +1,8 @@
 //! `relight approval`: what one may not do alone, on the server's host. Who decides does so as itself, with its password: being
 //! root is not enough. Root can break the glass instead, for a time, and everybody is told.
 
+mod over_api;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -12,6 +14,7 @@ use relight_server::gate::Gate;
 use relight_server::state::{ApprovalFilter, State};
 use serde::Serialize;
 
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::credentials;
 use crate::exit::Exit;
@@ -40,6 +43,8 @@ pub enum Command {
 pub struct ListOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Only those that wait for a decision
     #[arg(long)]
     waiting: bool,
@@ -53,12 +58,14 @@ pub struct ListOptions {
 pub struct DecideOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// The request
     #[arg(value_name = "NUMBER")]
     number: u64,
-    /// Who decides: a user, who is asked for its password
-    #[arg(long = "as", value_name = "USER")]
-    user: UserId,
+    /// Who decides: a user, who is asked for its password. Of another host's server it is the one in its address
+    #[arg(long = "as", value_name = "USER", required_unless_present = "server")]
+    user: Option<UserId>,
     /// File whose first line is that password
     #[arg(long, value_name = "FILE")]
     user_password_file: Option<PathBuf>,
@@ -91,7 +98,7 @@ pub struct MendOptions {
 #[serde(rename_all = "kebab-case")]
 struct Row {
     number: u64,
-    standing: &'static str,
+    standing: String,
     action: String,
     subject: String,
     who: String,
@@ -107,7 +114,7 @@ impl Row {
         let decision = request.decision.as_ref();
         Self {
             number: request.number,
-            standing: request.standing(now).name(),
+            standing: request.standing(now).name().to_owned(),
             action: request.action.to_string(),
             subject: request.subject.clone(),
             who: request.who.to_string(),
@@ -149,6 +156,9 @@ fn told(glass: &Glass) -> String {
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::list(global, options, &api);
+    }
     let config = options.config.load()?;
     let state = State::open(&config.server.state)?;
     let now = Timestamp::now();
@@ -168,58 +178,67 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
         broken_glass: state.broken_glass(now)?.as_ref().map(told),
         requests: rows.iter().map(|request| Row::new(request, now)).collect(),
     };
-    output::result(global, &list, |list, out| {
-        if list.required.is_empty() {
-            out.push_str("Nothing needs a second person here ([approvals] in the configuration).\n");
-        } else {
-            out.push_str(&format!(
-                "A second person is needed for: {}.\n",
-                list.required.join(", ")
-            ));
-        }
-        if let Some(glass) = &list.broken_glass {
-            out.push_str(&format!("{glass}\n"));
-        }
-        let heading = ["NUMBER", "STANDING", "WHO", "WHAT", "UNTIL"]
-            .map(String::from)
-            .to_vec();
-        let cells = |row: &Row| {
-            vec![
-                row.number.to_string(),
-                row.standing.into(),
-                row.who.clone(),
-                row.subject.clone(),
-                shown::local(row.expires),
-            ]
-        };
-        let rows: Vec<_> = std::iter::once(heading)
-            .chain(list.requests.iter().map(cells))
-            .collect();
-        if rows.len() > 1 {
-            output::table(&rows, &[], out);
-        }
-    });
+    output::result(global, &list, words);
     Ok(Exit::Done)
 }
 
+fn words(list: &List, out: &mut String) {
+    if list.required.is_empty() {
+        out.push_str("Nothing needs a second person here ([approvals] in the configuration).\n");
+    } else {
+        out.push_str(&format!(
+            "A second person is needed for: {}.\n",
+            list.required.join(", ")
+        ));
+    }
+    if let Some(glass) = &list.broken_glass {
+        out.push_str(&format!("{glass}\n"));
+    }
+    let heading = ["NUMBER", "STANDING", "WHO", "WHAT", "UNTIL"]
+        .map(String::from)
+        .to_vec();
+    let cells = |row: &Row| {
+        vec![
+            row.number.to_string(),
+            row.standing.clone(),
+            row.who.clone(),
+            row.subject.clone(),
+            shown::local(row.expires),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(heading)
+        .chain(list.requests.iter().map(cells))
+        .collect();
+    if rows.len() > 1 {
+        output::table(&rows, &[], out);
+    }
+}
+
+fn decided(row: &Row, out: &mut String) {
+    out.push_str(&format!(
+        "Request {}, {}: {}.\n",
+        row.number, row.subject, row.standing
+    ));
+    if row.standing == Standing::Approved.name() {
+        let until = shown::local(row.expires);
+        out.push_str(&format!("{} can do it once, until {until}.\n", row.who));
+    }
+}
+
 fn decide(global: &Global, options: &DecideOptions, approve: bool) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::decide(global, options, approve, &api);
+    }
+    let user = options.user.as_ref();
+    let user = user.ok_or_else(|| Failure::Usage("say who decides with --as USER".into()))?;
     let config = options.config.load()?;
     let gate = Gate::on_host(&config)?;
-    let password = credentials::password_of(&options.user, options.user_password_file.as_deref())?;
-    gate.confirm_on_host(&options.user, &password)?;
+    let password = credentials::password_of(user, options.user_password_file.as_deref())?;
+    gate.confirm_on_host(user, &password)?;
     let now = Timestamp::now();
-    let who = options.user.clone().into();
+    let who = user.clone().into();
     let done = gate.decide(&who, options.number, approve, &options.remark, now)?;
-    output::result(global, &Row::new(&done, now), |row, out| {
-        out.push_str(&format!(
-            "Request {}, {}: {}.\n",
-            row.number, row.subject, row.standing
-        ));
-        if done.standing(now) == Standing::Approved {
-            let until = shown::local(done.expires);
-            out.push_str(&format!("{} can do it once, until {until}.\n", done.who));
-        }
-    });
+    output::result(global, &Row::new(&done, now), decided);
     Ok(Exit::Done)
 }
 

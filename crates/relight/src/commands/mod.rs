@@ -10,6 +10,7 @@ mod collect;
 mod copy;
 mod diff;
 mod drill;
+mod drills;
 mod dump;
 mod evidence;
 mod find;
@@ -28,6 +29,7 @@ mod remote;
 mod repair;
 mod report;
 mod restore;
+mod restores;
 mod role;
 mod run;
 mod runs;
@@ -96,6 +98,10 @@ pub enum Command {
     Map(map::Options),
     /// Test a recovery: restore into a sandbox, start, probe, measure, throw away
     Drill(drill::Options),
+    /// List recovery tests that were done, and what they measured
+    Drills(drills::Options),
+    /// Have a server restore to a folder of its own host, and list what it restored
+    Restores(restores::Options),
     /// Check the plan, show what it promises, and foresee what it would do
     #[command(subcommand)]
     Plan(plan::Command),
@@ -178,6 +184,8 @@ impl Command {
             Self::Mount(options) => mount::run(global, options),
             Self::Map(options) => map::run(global, options),
             Self::Drill(options) => drill::run(global, options),
+            Self::Drills(options) => drills::run(global, options),
+            Self::Restores(options) => restores::run(global, options),
             Self::Plan(command) => plan::run(global, command),
             Self::Postgres(command) => postgres::run(global, command),
             Self::WalPush(options) => wal::push(global, options),

@@ -1,10 +1,15 @@
-//! `relight plan`: the plan in the server's configuration, checked, shown and foreseen. Nothing is started or changed.
+//! `relight plan`: the plan in the server's configuration, checked, shown and foreseen. Nothing is started; only `edit` changes
+//! something, and only over the API, which knows who may.
 
 mod check;
+mod edit;
 mod next;
+mod over_api;
 mod promise;
 mod show;
 pub(super) mod words;
+
+pub use edit::agreed;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +29,8 @@ pub enum Command {
     Check(check::Options),
     /// Show what is promised for each workload, and when it is due next
     Show(show::Options),
+    /// Change the plan of another host's server: in an editor, or as a file has it
+    Edit(edit::Options),
     /// Foresee which runs would be started, when, and what they would wait for
     Next(next::Options),
 }
@@ -33,6 +40,7 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
         Command::Check(options) => check::run(global, options),
         Command::Show(options) => show::run(global, options),
+        Command::Edit(options) => edit::run(global, options),
         Command::Next(options) => next::run(global, options),
     }
 }

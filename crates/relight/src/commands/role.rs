@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use relight_model::plan::Verb;
 use relight_pbs::access::Role;
 use relight_server::roles::privileges_of;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::acl::ListOptions;
+use crate::api::{Api, ApiOptions, read};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -17,11 +18,20 @@ use crate::server_state::{ConfigOptions, record};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the roles and what is in them
-    List(ListOptions),
+    List(RolesOptions),
     /// Make a role of this server's own, or change what it may
     Add(AddOptions),
     /// Remove a role of this server's own that nobody has
     Remove(RemoveOptions),
+}
+
+/// Options of `role list`.
+#[derive(Debug, Args)]
+pub struct RolesOptions {
+    #[command(flatten)]
+    list: ListOptions,
+    #[command(flatten)]
+    server: ApiOptions,
 }
 
 /// Options of `role add`.
@@ -47,6 +57,12 @@ pub struct RemoveOptions {
     name: String,
 }
 
+#[derive(Deserialize)]
+struct Told {
+    name: String,
+    comment: String,
+}
+
 #[derive(Serialize)]
 struct Row {
     role: String,
@@ -57,7 +73,10 @@ struct Row {
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
-        Command::List(options) => list(global, options),
+        Command::List(options) => match options.server.open()? {
+            Some(api) => over_api(global, &api),
+            None => list(global, &options.list),
+        },
         Command::Add(options) => add(global, options),
         Command::Remove(options) => remove(global, options),
     }
@@ -84,10 +103,24 @@ pub fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
         }
     }
     output::result(global, &rows, |rows, out| {
-        let heading = ["ROLE", "WHAT FOR"].map(String::from).to_vec();
-        let cells = |row: &Row| vec![row.role.clone(), row.comment.clone()];
-        let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-        output::table(&rows, &[], out);
+        table(rows.iter().map(|row| (&row.role, &row.comment)), out);
+    });
+    Ok(Exit::Done)
+}
+
+fn table<'r>(rows: impl Iterator<Item = (&'r String, &'r String)>, out: &mut String) {
+    let heading = ["ROLE", "WHAT FOR"].map(String::from).to_vec();
+    let cells = |(role, comment): (&String, &String)| vec![role.clone(), comment.clone()];
+    let rows: Vec<_> = std::iter::once(heading).chain(rows.map(cells)).collect();
+    output::table(&rows, &[], out);
+}
+
+/// Of another host's server.
+fn over_api(global: &Global, api: &Api) -> Result<Exit> {
+    let data = api.get("/roles", &[])?;
+    let rows: Vec<Told> = read(&data)?;
+    output::result(global, &data, |_, out| {
+        table(rows.iter().map(|row| (&row.name, &row.comment)), out);
     });
     Ok(Exit::Done)
 }

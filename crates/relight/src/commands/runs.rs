@@ -171,18 +171,21 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn table(listed: &Listed, out: &mut String) {
-    if listed.runs.is_empty() {
+/// A list of runs.
+pub fn list_words(runs: &[Run], out: &mut String) {
+    if runs.is_empty() {
         out.push_str("There is no such run.\n");
-    } else {
-        let heading = ["RUN", "STARTED", "WHAT", "OUTCOME", "TOOK", "RESULT"]
-            .map(String::from)
-            .to_vec();
-        let rows: Vec<_> = std::iter::once(heading)
-            .chain(listed.runs.iter().map(cells))
-            .collect();
-        output::table(&rows, &[0, 4], out);
+        return;
     }
+    let heading = ["RUN", "STARTED", "WHAT", "OUTCOME", "TOOK", "RESULT"]
+        .map(String::from)
+        .to_vec();
+    let rows: Vec<_> = std::iter::once(heading).chain(runs.iter().map(cells)).collect();
+    output::table(&rows, &[0, 4], out);
+}
+
+fn table(listed: &Listed, out: &mut String) {
+    list_words(&listed.runs, out);
     if let Some(alarm) = &listed.clock_alarm {
         out.push_str(&format!(
             "ALARM: {alarm}\n`relight runs confirm-clock` tells that it is right.\n"

@@ -1,10 +1,13 @@
 //! `relight token`: API tokens, by which programs log in.
 
+mod over_api;
+
 use clap::{Args, Subcommand};
 use relight_pbs::access::{AuthId, UserId};
 use relight_server::state::TokenChange;
 use serde::Serialize;
 
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -27,6 +30,8 @@ pub enum Command {
 pub struct AddOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Its name: USER!NAME, such as backup@pbs!pve1. The user must be there
     #[arg(value_name = "TOKEN")]
     token: AuthId,
@@ -43,6 +48,8 @@ pub struct AddOptions {
 pub struct ListOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Of this user only
     #[arg(value_name = "USER")]
     user: Option<UserId>,
@@ -53,6 +60,8 @@ pub struct ListOptions {
 pub struct RemoveOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Which: USER!NAME
     #[arg(value_name = "TOKEN")]
     token: AuthId,
@@ -85,21 +94,33 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
         Command::Add(options) => add(global, options),
         Command::List(options) => list(global, options),
         Command::Remove(options) => {
+            if let Some(api) = options.server.open()? {
+                over_api::remove(&options.token, &api)?;
+                return Ok(removed(global, &options.token));
+            }
             let state = options.config.state()?;
             state.remove_token(&options.token)?;
             record(&state, format!("token remove {}", options.token))?;
-            let removed = Removed {
-                removed: options.token.to_string(),
-            };
-            output::result(global, &removed, |removed, out| {
-                out.push_str(&format!("{} is removed.\n", removed.removed))
-            });
-            Ok(Exit::Done)
+            Ok(removed(global, &options.token))
         }
     }
 }
 
+fn removed(global: &Global, token: &AuthId) -> Exit {
+    let removed = Removed {
+        removed: token.to_string(),
+    };
+    output::result(global, &removed, |removed, out| {
+        out.push_str(&format!("{} is removed.\n", removed.removed))
+    });
+    Exit::Done
+}
+
 fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        let secret = over_api::add(options, &api)?;
+        return Ok(made(global, &options.token, &secret));
+    }
     let state = options.config.state()?;
     let settings = TokenChange {
         expires: options.expires,
@@ -108,12 +129,16 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
     };
     let secret = state.add_token(&options.token, &settings)?;
     record(&state, format!("token add {}", options.token))?;
+    Ok(made(global, &options.token, secret.text()))
+}
+
+fn made(global: &Global, token: &AuthId, secret: &str) -> Exit {
     let made = Made {
-        token: options.token.to_string(),
-        secret: secret.text(),
+        token: token.to_string(),
+        secret,
     };
     output::result(global, &made, |made, out| {
-        let user = options.token.user();
+        let user = token.user();
         out.push_str(&format!("Token:  {}\nSecret: {}\n", made.token, made.secret));
         out.push_str("The secret is shown this once; it is not kept. The token may do nothing until it has a rule of its own,\n");
         out.push_str(&format!("and then never more than {user}:\n"));
@@ -122,10 +147,13 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
             made.token
         ));
     });
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::list(global, options.user.as_ref(), &api);
+    }
     let known = options.config.state()?.known()?;
     let fits = |id: &AuthId| options.user.as_ref().is_none_or(|user| id.user() == user);
     let row = |token: &relight_server::state::Token| Row {

@@ -1,17 +1,20 @@
 //! `relight user`: who may log in to the server.
 
+mod over_api;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use relight_pbs::access::UserId;
-use relight_server::signin::QrPicture;
-use relight_server::state::{PasswordHash, UserChange};
+use relight_server::signin::{QrPicture, not_made_here};
+use relight_server::state::{PasswordHash, State, UserChange};
 use serde::Serialize;
 
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::credentials;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output;
 use crate::server_state::{ConfigOptions, parse_end, record, shown_end};
 
@@ -27,9 +30,9 @@ pub enum Command {
     /// Give a user a new password, which ends where it is logged in
     Password(PasswordOptions),
     /// Let a user in again
-    Enable(OneOptions),
+    Enable(EnableOptions),
     /// Keep a user and its tokens out, at once
-    Disable(OneOptions),
+    Disable(EnableOptions),
     /// Give a user a second factor: an app that shows one-time passwords (TOTP)
     Totp(TotpOptions),
 }
@@ -39,6 +42,8 @@ pub enum Command {
 pub struct TotpOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Whose
     #[arg(value_name = "USER")]
     user: UserId,
@@ -55,6 +60,8 @@ pub struct TotpOptions {
 pub struct ListOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
 }
 
 /// Options of `user add`.
@@ -62,6 +69,8 @@ pub struct ListOptions {
 pub struct AddOptions {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// Its name: name@realm, such as backup@pbs
     #[arg(value_name = "USER")]
     user: UserId,
@@ -88,6 +97,15 @@ pub struct PasswordOptions {
     user: UserId,
     #[command(flatten)]
     password: NewPassword,
+}
+
+/// Options of `user enable` and `user disable`.
+#[derive(Debug, Args)]
+pub struct EnableOptions {
+    #[command(flatten)]
+    server: ApiOptions,
+    #[command(flatten)]
+    one: OneOptions,
 }
 
 /// Options of commands for one user.
@@ -197,30 +215,45 @@ fn done(global: &Global, user: &UserId, what: &'static str, words: &str) -> Exit
     Exit::Done
 }
 
-fn enable(global: &Global, options: &OneOptions, enabled: bool) -> Result<Exit> {
+fn enable(global: &Global, options: &EnableOptions, enabled: bool) -> Result<Exit> {
+    let (what, command, words) = match enabled {
+        true => ("enabled", "enable", "may log in again"),
+        false => ("disabled", "disable", "and its tokens are kept out from now on"),
+    };
+    let (server, options) = (&options.server, &options.one);
+    if let Some(api) = server.open()? {
+        over_api::enable(&options.user, enabled, &api)?;
+        return Ok(done(global, &options.user, what, words));
+    }
     let state = options.config.state()?;
     let change = UserChange {
         enabled: Some(enabled),
         ..UserChange::default()
     };
     state.change_user(&options.user, &change)?;
-    let (what, command, words) = match enabled {
-        true => ("enabled", "enable", "may log in again"),
-        false => ("disabled", "disable", "and its tokens are kept out from now on"),
-    };
     record(&state, format!("user {command} {}", options.user))?;
     Ok(done(global, &options.user, what, words))
 }
 
 fn totp(global: &Global, options: &TotpOptions) -> Result<Exit> {
+    const REMOVED: &str =
+        "logs in without a second factor from now on; where it was logged in, it is no more";
+    if let Some(api) = options.server.open()? {
+        if !options.remove {
+            return Err(Failure::Usage(
+                "of another host's server only --remove is done so: a second factor is set up by its user, on the page".into(),
+            ));
+        }
+        over_api::remove_totp(&options.user, &api)?;
+        return Ok(done(global, &options.user, "removed", REMOVED));
+    }
     let config = options.config.load()?;
-    let state = relight_server::state::State::open(&config.server.state)?;
+    let state = State::open(&config.server.state)?;
     let user = &options.user;
     if options.remove {
         state.remove_second_factor(user)?;
         record(&state, format!("user totp {user} --remove"))?;
-        let words = "logs in without a second factor from now on; where it was logged in, it is no more";
-        return Ok(done(global, user, "removed", words));
+        return Ok(done(global, user, "removed", REMOVED));
     }
     if let Some(code) = &options.code {
         let codes = state.confirm_totp(user, code, jiff::Timestamp::now().as_second())?;
@@ -268,7 +301,15 @@ fn totp(global: &Global, options: &TotpOptions) -> Result<Exit> {
 }
 
 fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
-    let state = options.config.state()?;
+    if let Some(api) = options.server.open()? {
+        over_api::add(options, &api)?;
+        return Ok(added(global, &options.user));
+    }
+    let config = options.config.load()?;
+    if config.realms.contains_key(options.user.realm()) {
+        return Err(not_made_here(&options.user).into());
+    }
+    let state = State::open(&config.server.state)?;
     if state.known()?.user(&options.user).is_some() {
         // Before a password is asked for.
         return Err(relight_server::ServerError::Refused(format!(
@@ -289,7 +330,10 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
     };
     state.add_user(&options.user, hash.as_ref(), &settings)?;
     record(&state, format!("user add {}", options.user))?;
-    let user = &options.user;
+    Ok(added(global, &options.user))
+}
+
+fn added(global: &Global, user: &UserId) -> Exit {
     let words = format!(
         "is added. It may do nothing yet; for everything in a datastore:\n  relight acl set /datastore/NAME DatastoreAdmin {user}"
     );
@@ -300,10 +344,13 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
     output::result(global, &result, |_, out| {
         out.push_str(&format!("{user} {words}\n"))
     });
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::list(global, &api);
+    }
     let state = options.config.state()?;
     let known = state.known()?;
     let with_factor = state.users_with_second_factor()?;
@@ -317,26 +364,28 @@ fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
         comment: user.comment.clone(),
     };
     let rows: Vec<Row> = known.users.iter().map(row).collect();
-    output::result(global, &rows, |rows, out| {
-        let heading = [
-            "USER", "ENABLED", "EXPIRES", "PASSWORD", "TOTP", "TOKENS", "COMMENT",
-        ]
-        .map(String::from)
-        .to_vec();
-        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
-        let cells = |row: &Row| {
-            vec![
-                row.user.clone(),
-                yes(row.enabled),
-                shown_end(row.expires),
-                yes(row.password),
-                yes(row.totp),
-                row.tokens.to_string(),
-                row.comment.clone().unwrap_or_default(),
-            ]
-        };
-        let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
-        output::table(&rows, &[5], out);
-    });
+    output::result(global, &rows, |rows, out| table(rows, out));
     Ok(Exit::Done)
+}
+
+fn table(rows: &[Row], out: &mut String) {
+    let heading = [
+        "USER", "ENABLED", "EXPIRES", "PASSWORD", "TOTP", "TOKENS", "COMMENT",
+    ]
+    .map(String::from)
+    .to_vec();
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
+    let cells = |row: &Row| {
+        vec![
+            row.user.clone(),
+            yes(row.enabled),
+            shown_end(row.expires),
+            yes(row.password),
+            yes(row.totp),
+            row.tokens.to_string(),
+            row.comment.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    output::table(&rows, &[5], out);
 }

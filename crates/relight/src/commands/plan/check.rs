@@ -1,5 +1,8 @@
 //! `relight plan check`: what is wrong with the plan.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
 use clap::Args;
 use jiff::Timestamp;
 use relight_model::check::{self, Facts, Finding, Severity};
@@ -9,7 +12,8 @@ use relight_server::state::State;
 use relight_server::{kinds, runs};
 use serde::Serialize;
 
-use super::{place, read};
+use super::{over_api, place, read};
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -21,13 +25,21 @@ use crate::server_state::ConfigOptions;
 pub struct Options {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
+    /// Of another host's server: not the plan that it has, but this file, as if it were put in its place
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub file: Option<PathBuf>,
     /// Warnings make the command end with exit code 4 too
     #[arg(long)]
-    strict: bool,
+    pub strict: bool,
 }
 
 /// What is judged without, where nothing has run yet.
 const NOT_MEASURED: &str = "no measured times yet: how long runs and restores take was not judged";
+/// What is no fault, and has to be known.
+pub const ALONE: &str = "nothing needs a second person here: whoever may can delete recovery points and shorten their retention alone; \
+                     [approvals] changes that (docs/access.md)";
 /// Code of workloads that the server cannot capture as the plan says.
 const CAPTURE: &str = "RL125";
 
@@ -56,6 +68,9 @@ struct Report {
 
 /// Checks it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::check(global, options, &api);
+    }
     let text = read(&options.config)?;
     let mut report = Report {
         file: options.config.path().display().to_string(),
@@ -81,6 +96,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 Ok(server) => facts(server, &plan, now)?,
                 Err(_) => Facts::at(now),
             };
+            if server
+                .as_ref()
+                .is_ok_and(|server| server.approvals.required.is_empty())
+            {
+                report.remarks.push(ALONE);
+            }
             report.refused = server.err().map(|error| error.to_string());
             report.measured = facts.workloads.len();
             report.workloads = plan.workloads.len();
@@ -126,6 +147,18 @@ pub fn facts(config: &Config, plan: &Plan, now: Timestamp) -> Result<Facts> {
     Ok(runs::facts(&State::open(&config.server.state)?, plan, now)?)
 }
 
+/// A remark of the checker.
+pub fn remark(
+    place: &str,
+    severity: &impl Display,
+    code: &impl Display,
+    subject: &str,
+    reason: &str,
+    fix: &str,
+) -> String {
+    format!("{place}: {severity} {code}: {subject}: {reason}\n    fix: {fix}")
+}
+
 fn words(options: &Options, report: &Report, out: &mut String) {
     let mut line = |text: String| {
         out.push_str(&text);
@@ -149,8 +182,7 @@ fn words(options: &Options, report: &Report, out: &mut String) {
             fix,
         } = finding;
         let place = place(&options.config, *at);
-        line(format!("{place}: {severity} {code}: {subject}: {reason}"));
-        line(format!("    fix: {fix}"));
+        line(remark(&place, severity, code, subject, reason, fix));
     }
     for Problem { at, message } in &report.capture {
         line(format!(
@@ -184,7 +216,7 @@ fn words(options: &Options, report: &Report, out: &mut String) {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub fn counted(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

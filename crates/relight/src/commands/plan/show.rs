@@ -6,9 +6,10 @@ use jiff::tz::TimeZone;
 use relight_model::plan::{PickRule, Plan};
 use serde::Serialize;
 
-use super::load;
 use super::promise::{Care, Promise, Promised};
 use super::words::{event, objective, or_dash, shown, zone_name};
+use super::{load, over_api};
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -20,6 +21,8 @@ use crate::server_state::ConfigOptions;
 pub struct Options {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// A workload or a policy; shows all that is promised for it [default: a line for each workload]
     #[arg(value_name = "NAME")]
     name: Option<String>,
@@ -33,7 +36,10 @@ struct Shown<'p> {
 
 /// Shows it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let plan = load(&options.config)?;
+    let plan = match options.server.open()? {
+        Some(api) => over_api::plan(&api)?,
+        None => load(&options.config)?,
+    };
     let now = Timestamp::now();
     let meant = |promise: &Promise<'_>| {
         options.name.as_deref().is_none_or(|name| {
