@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::lab::{Lab, Running};
 
 /// A server with a snapshot that `relight backup` made, and a token that may do everything in its datastore.
-fn source() -> (Lab, Running, String) {
+pub fn source() -> (Lab, Running, String) {
     let lab = Lab::new();
     lab.user("sync@pbs", "DatastoreAdmin", "/datastore/main");
     let header = lab.token("sync@pbs!copy", "DatastoreAdmin", "/datastore/main");
@@ -30,7 +30,7 @@ fn source() -> (Lab, Running, String) {
     (lab, server, secret)
 }
 
-fn add_remote(lab: &Lab, server: &Running, secret: &str) {
+pub fn add_remote(lab: &Lab, server: &Running, secret: &str) {
     fs::write(lab.path("secret"), format!("{secret}\n")).unwrap();
     let host = server.address.to_string();
     lab.ok(&[
@@ -48,7 +48,7 @@ fn add_remote(lab: &Lab, server: &Running, secret: &str) {
     ]);
 }
 
-async fn wait(server: &Running, header: &str, upid: &str) -> String {
+pub async fn wait(server: &Running, header: &str, upid: &str) -> String {
     let begun = Instant::now();
     let upid = upid
         .replace(':', "%3A")

@@ -2,69 +2,13 @@
 //! server's own files at hand.
 
 use std::fs;
-use std::process::Output;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use super::lab::{Lab, Running};
+use super::elsewhere::Elsewhere;
+use super::lab::Lab;
 use super::runs::PLAN;
-
-/// Another host: what it knows of the server is an address, a fingerprint and a token.
-struct Elsewhere<'l> {
-    lab: &'l Lab,
-    server: String,
-    fingerprint: String,
-}
-
-impl<'l> Elsewhere<'l> {
-    fn new(lab: &'l Lab, server: &Running, header: &str, who: &str) -> Self {
-        let secret = header.rsplit(':').next().unwrap();
-        fs::write(lab.path("token"), format!("{secret}\n")).unwrap();
-        Self {
-            lab,
-            server: format!("https://{who}@{}", server.address),
-            fingerprint: server.fingerprint.clone(),
-        }
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        self.lab
-            .command(arguments)
-            .env_remove("RELIGHT_REPOSITORY")
-            .env_remove("RELIGHT_PASSWORD_FILE")
-            .env_remove("RELIGHT_CONFIG")
-            .env("RELIGHT_SERVER", &self.server)
-            .env("RELIGHT_FINGERPRINT", &self.fingerprint)
-            .env("RELIGHT_TOKEN_FILE", self.lab.path("token"))
-            .output()
-            .unwrap()
-    }
-
-    /// Runs a command that ends with a code; gives what it printed and said.
-    #[track_caller]
-    fn ends(&self, code: i32, arguments: &[&str]) -> (String, String) {
-        let output = self.output(arguments);
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let (printed, said) = (text(output.stdout), text(output.stderr));
-        let line = arguments.join(" ");
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "relight {line}: {printed}\n{said}"
-        );
-        (printed, said)
-    }
-
-    #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
-        self.ends(0, arguments).0
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(&[arguments, &["--json"]].concat())).unwrap()
-    }
-}
 
 #[test]
 fn runs_are_asked_for_and_looked_at_from_elsewhere() {
@@ -166,4 +110,186 @@ fn whoever_is_not_known_or_may_not_is_told_so() {
     fs::remove_file(lab.path("token")).unwrap();
     let (_, said) = far.ends(1, &["overview"]);
     assert!(!said.contains("Secret12345"), "{said}");
+}
+
+#[test]
+fn people_are_managed_from_elsewhere() {
+    let lab = Lab::with_plan(PLAN);
+    lab.user("jane@pbs", "Admin", "/");
+    lab.ok(&["role", "add", "night-shift", "--may", "backup,drill"]);
+    let header = lab.token("jane@pbs!script", "Admin", "/");
+    let server = lab.serve();
+    let far = Elsewhere::new(&lab, &server, &header, "jane@pbs!script");
+    let added = far.ok(&[
+        "user",
+        "add",
+        "bob@pbs",
+        "--new-password-file",
+        "user-password",
+        "--comment",
+        "of the night",
+    ]);
+    assert!(added.contains("bob@pbs is added"), "{added}");
+    let made = far.json(&["token", "add", "bob@pbs!cron", "--expires", "2099-01-01"]);
+    assert!(made["secret"].as_str().unwrap().len() > 20);
+    far.ok(&["acl", "set", "/datastore/main", "night-shift", "bob@pbs"]);
+    // In the words of the server's own host.
+    for list in [&["user", "list"][..], &["role", "list"]] {
+        assert_eq!(far.ok(list), lab.ok(list), "{list:?}");
+    }
+    assert!(far.ok(&["token", "list", "bob@pbs"]).contains("bob@pbs!cron"));
+    assert!(lab.ok(&["acl", "list"]).contains("night-shift"));
+    let bob = far.as_user("bob@pbs");
+    assert!(bob.ok(&["overview"]).contains("host/web"));
+    assert_eq!(far.ok(&["session", "list"]), lab.ok(&["session", "list"]));
+    let sessions = far.json(&["session", "list", "bob@pbs"]);
+    assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
+    let (_, said) = bob.ends(1, &["user", "add", "eve@pbs", "--no-password"]);
+    assert!(
+        said.contains("privilege") || said.contains("permission"),
+        "{said}"
+    );
+    far.ok(&["session", "revoke", sessions[0]["id"].as_str().unwrap()]);
+    bob.ok(&["overview"]);
+    far.ok(&["session", "revoke", "--all", "bob@pbs"]);
+    assert_eq!(far.json(&["session", "list", "bob@pbs"]), serde_json::json!([]));
+    far.ok(&["acl", "remove", "/datastore/main", "bob@pbs", "night-shift"]);
+    far.ok(&["token", "remove", "bob@pbs!cron"]);
+    assert!(
+        !lab.ok(&["acl", "list"]).contains("night-shift") && !lab.ok(&["token", "list"]).contains("cron")
+    );
+    far.ok(&["user", "disable", "bob@pbs"]);
+    bob.ends(1, &["overview"]);
+    far.ok(&["user", "enable", "bob@pbs"]);
+    bob.ok(&["overview"]);
+    let (_, said) = far.ends(1, &["user", "totp", "bob@pbs", "--remove"]);
+    assert!(said.contains("bob@pbs has no second factor"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_second_person_decides_from_elsewhere() {
+    let lab = Lab::with_plan(&PLAN.replace(
+        "[plan]",
+        "[approvals]\nrequired = ['access', 'retention']\n[plan]",
+    ));
+    lab.user("jane@pbs", "Admin", "/");
+    lab.user("anna@pbs", "Approver", "/");
+    let header = lab.token("jane@pbs!script", "Admin", "/");
+    let server = lab.serve();
+    let far = Elsewhere::new(&lab, &server, &header, "jane@pbs!script");
+    let give = ["acl", "set", "/", "Viewer", "anna@pbs"];
+    let (_, said) = far.ends(1, &give);
+    assert!(said.contains("request 1; do the same again"), "{said}");
+    assert_eq!(far.ok(&["approval", "list"]), lab.ok(&["approval", "list"]));
+    assert_eq!(far.json(&["approval", "list"]), lab.json(&["approval", "list"]));
+    let (_, said) = far.ends(1, &["approval", "approve", "1"]);
+    assert!(said.contains("a token cannot approve"), "{said}");
+    let (_, said) = far.as_user("jane@pbs").ends(1, &["approval", "approve", "1"]);
+    assert!(said.contains("your own"), "{said}");
+    let anna = far.as_user("anna@pbs");
+    let done = anna.ok(&["approval", "approve", "1", "--remark", "by telephone"]);
+    assert!(done.contains("jane@pbs!script can do it once, until"), "{done}");
+    far.ok(&give);
+    let again = ["acl", "set", "/", "Operator", "anna@pbs"];
+    far.ends(1, &again);
+    assert!(
+        anna.ok(&["approval", "deny", "2", "--remark", "no"])
+            .contains("denied")
+    );
+    let (_, said) = far.ends(1, &again);
+    assert!(said.contains("denied by anna@pbs (request 2): no"), "{said}");
+    assert_eq!(far.ok(&["approval", "list"]), lab.ok(&["approval", "list"]));
+    server.stop();
+}
+
+#[test]
+fn the_plan_is_shown_checked_and_edited_from_elsewhere() {
+    let lab = Lab::with_plan(PLAN);
+    lab.user("jane@pbs", "Admin", "/");
+    let header = lab.token("jane@pbs!script", "Admin", "/");
+    let server = lab.serve();
+    let far = Elsewhere::new(&lab, &server, &header, "jane@pbs!script");
+    for show in [&["plan", "show"][..], &["plan", "show", "host/web"]] {
+        assert_eq!(far.ok(show), lab.ok(show), "{show:?}");
+    }
+    let checked = far.ok(&["plan", "check"]);
+    assert!(
+        checked.contains("RL119") && checked.contains("nothing needs a second person"),
+        "{checked}"
+    );
+    assert!(
+        lab.ok(&["plan", "check"])
+            .contains("nothing needs a second person")
+    );
+    let editor = |script: &str| {
+        fs::write(lab.path("editor"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(lab.path("editor"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    editor("exit 0");
+    let (_, said) = far.ends(0, &["plan", "edit"]);
+    assert!(said.contains("nothing is changed"), "{said}");
+    editor("sed -i 's/keep-last = 2/keep-last = 4/' \"$1\"");
+    // Without a terminal nobody can say yes; what was written is not lost.
+    let (_, said) = far.ends(1, &["plan", "edit"]);
+    assert!(
+        said.contains("--yes") && said.contains("+   ") && said.contains("keep-last = 4"),
+        "{said}"
+    );
+    let kept = said.split("--file ").nth(1).unwrap().lines().next().unwrap();
+    assert!(fs::read_to_string(kept).unwrap().contains("keep-last = 4"));
+    let (_, said) = far.ends(0, &["plan", "check", "--file", kept]);
+    assert!(!said.contains("error"), "{said}");
+    far.ok(&["plan", "edit", "--file", kept, "--yes"]);
+    let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
+    assert!(
+        text.contains("keep-last = 4") && text.contains("password-file = 'password'"),
+        "{text}"
+    );
+    editor("echo '[nonsense' >> \"$1\"");
+    let (_, said) = far.ends(1, &["plan", "edit", "--yes"]);
+    assert!(said.contains("cannot be read"), "{said}");
+    // Somebody else was faster.
+    editor(&format!(
+        "sed -i 's/keep-last = 4/keep-last = 5/' \"$1\"; echo '# by hand' >> {}",
+        lab.path("relight.toml").display()
+    ));
+    let (_, said) = far.ends(1, &["plan", "edit", "--yes"]);
+    assert!(said.contains("changed by somebody else"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn restores_and_drills_are_asked_for_from_elsewhere() {
+    let lab = Lab::with_plan(PLAN);
+    let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
+    let root = lab.path("restored");
+    fs::create_dir(&root).unwrap();
+    let text = text.replace("[plan]", &format!("[restore]\nroots = [{root:?}]\n[plan]"));
+    fs::write(lab.path("relight.toml"), text).unwrap();
+    lab.user("jane@pbs", "Admin", "/");
+    let header = lab.token("jane@pbs!script", "Admin", "/");
+    let server = lab.serve();
+    let far = Elsewhere::new(&lab, &server, &header, "jane@pbs!script");
+    far.ok(&["run", "host/web"]);
+    far.ok(&["run", "drill", "host/web"]);
+    let drills = far.ok(&["drills"]);
+    assert!(drills.contains("host/web  passed"), "{drills}");
+    assert_eq!(drills, lab.ok(&["drills"]));
+    let to = root.join("here");
+    let start = ["restores", "start", "host/web", "--to", to.to_str().unwrap()];
+    let planned = far.ok(&[&start[..], &["--plan"]].concat());
+    assert!(planned.contains("1 files"), "{planned}");
+    assert!(!to.exists());
+    let (_, said) = far.ends(1, &start);
+    assert!(said.contains("say --yes"), "{said}");
+    let done = far.ok(&[&start[..], &["--yes"]].concat());
+    assert!(done.contains("outcome    good"), "{done}");
+    assert!(to.join("data/one").exists() || fs::read_dir(&to).unwrap().count() > 0);
+    assert!(far.ok(&["restores"]).contains("restore host/web"));
+    assert_eq!(far.ok(&["restores"]), lab.ok(&["restores", "list"]));
+    let early = ["--at", "2001-01-01T00:00:00Z", "--yes"];
+    let (_, said) = far.ends(1, &[&start[..], &early].concat());
+    assert!(said.contains("no recovery point of host/web from 2001"), "{said}");
+    server.stop();
 }

@@ -39,7 +39,7 @@ impl Lab {
         lab
     }
 
-    fn set_plan(&self, plan: &str) {
+    pub fn set_plan(&self, plan: &str) {
         let text = fs::read_to_string(self.path("relight.toml")).unwrap();
         let server = text.split("\n[plan]").next().unwrap();
         let plan = plan.replace("DATA", self.path("data").to_str().unwrap());
@@ -70,7 +70,7 @@ impl Lab {
     }
 
     /// The snapshots of a workload that the repository has.
-    fn points(&self, workload: &str) -> usize {
+    pub fn points(&self, workload: &str) -> usize {
         let listed = self.json(&["snapshots", "--workload", workload]);
         listed["snapshots"]
             .as_array()
