@@ -59,7 +59,7 @@ source = { paths = ["DATA"] }
 class Server:
     """A relight server with a plan, files and users. Its configuration is `more` beside that."""
 
-    def __init__(self, binary, folder, more="", roots=None):
+    def __init__(self, binary, folder, more="", roots=None, plan=PLAN):
         self.binary, self.folder = binary, folder
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RELIGHT_")}
         self.environment.update(
@@ -83,7 +83,7 @@ class Server:
         (folder / "restored" / "link").symlink_to(folder / "outside")
         (folder / "large").mkdir()
         (folder / "large" / "random").write_bytes(os.urandom(48 << 20))
-        plan = PLAN.replace("DATA", f"{folder}/data").replace("LARGE", f"{folder}/large")
+        plan = plan.replace("DATA", f"{folder}/data").replace("LARGE", f"{folder}/large")
         (folder / "relight.toml").write_text(
             "[server]\nlisten = ['127.0.0.1:0']\nstate = 'state'\ncache = 'cache'\ngrace = '1s'\n"
             f"[restore]\nroots = [{roots or repr(f'{folder}/restored')}]\n"

@@ -27,14 +27,7 @@ pub(crate) fn owner(user: Option<&str>) -> Result<(u32, u32)> {
         ));
     }
     let wanted = user.unwrap_or("postgres");
-    let users =
-        fs::read_to_string("/etc/passwd").map_err(PostgresError::io("read", Path::new("/etc/passwd")))?;
-    let found = users.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        (fields.first() == Some(&wanted))
-            .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))
-            .flatten()
-    });
+    let found = crate::restore::user_and_group(wanted)?;
     found.ok_or_else(|| {
         PostgresError::Refused(format!(
             "there is no user {wanted} on this host to run the server of a drill as: name one with user in source"

@@ -10,6 +10,7 @@ mod existing;
 mod layout;
 mod log;
 mod target;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use choose::{Chosen, choose, choose_with};
 pub use layout::TablespaceMap;
 pub use log::{LogReport, LogRequest, put_log};
 pub use target::{Action, Goal, Recovery, Timeline, goal_time};
+pub use whole::{Needed, Stored, refuse_tablespaces, user_and_group};
 
 use crate::base::{self, About, CONTENT, control};
 use crate::error::{PostgresError, Result};

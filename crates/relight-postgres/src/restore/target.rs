@@ -112,8 +112,9 @@ impl fmt::Display for Goal {
 pub fn goal_time(text: &str) -> Result<Timestamp> {
     text.parse().map_err(|_| {
         PostgresError::Refused(format!(
-            "{text:?} is no point in time: write it with its offset, such as 2026-11-23T08:15:00+01:00 or \
-             2026-11-23T07:15:00Z"
+            "{:?} is no point in time: write it with its offset, such as 2026-11-23T08:15:00+01:00 or \
+             2026-11-23T07:15:00Z",
+            text.chars().take(64).collect::<String>()
         ))
     })
 }

@@ -2,6 +2,7 @@
 //! as its routes.
 
 mod approvals;
+mod clusters;
 mod download;
 mod drills;
 mod evidence;
@@ -96,6 +97,7 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     points::operations(&mut table);
     download::operations(&mut table);
     restores::operations(&mut table);
+    clusters::operations(&mut table);
     runs::operations(&mut table);
     drills::operations(&mut table);
     evidence::operations(&mut table);

@@ -71,7 +71,7 @@ impl Point {
     }
 }
 
-fn unreadable(repository: &str, error: &dyn std::fmt::Display) -> ApiError {
+pub(crate) fn unreadable(repository: &str, error: &dyn std::fmt::Display) -> ApiError {
     tracing::warn!("the repository {repository}: {error}");
     ApiError::internal(format!(
         "the repository {repository} cannot be read now; the server's log tells why"
@@ -89,11 +89,11 @@ pub(crate) fn refused(error: WorkloadError) -> ApiError {
     }
 }
 
-/// The recovery points of a workload that a caller may read, newest first, and whether there are any that it may only see.
+/// A workload, and the repositories of its policy out of which a caller may read it, the policy's own first.
 ///
 /// # Errors
 /// 404: it may not see the workload; 403: it may see it, but not read what is in it.
-pub(crate) fn readable(desk: &Desk, call: &Call, name: &str, only: Option<&str>) -> ApiResult<Vec<Point>> {
+pub(crate) fn places(desk: &Desk, call: &Call, name: &str) -> ApiResult<(Workload, Vec<String>)> {
     let name: Workload = name
         .parse()
         .map_err(|error: relight_model::workload::WorkloadError| ApiError::bad_request(error.to_string()))?;
@@ -105,15 +105,29 @@ pub(crate) fn readable(desk: &Desk, call: &Call, name: &str, only: Option<&str>)
         return Err(none());
     }
     let Some((_, policy)) = planned.plan.policy_of(entry) else {
-        return Ok(Vec::new());
+        return Ok((name, Vec::new()));
     };
     let copies = policy.copies.iter().map(|copy| &copy.repository.value);
-    let (mut found, mut may) = (Vec::new(), false);
+    let mut found = Vec::new();
     for repository in std::iter::once(&policy.repository.value).chain(copies) {
-        if !sight.reads(repository, &name)? {
-            continue;
+        if sight.reads(repository, &name)? {
+            found.push(repository.clone());
         }
-        may = true;
+    }
+    if found.is_empty() {
+        return Err(ApiError::forbidden());
+    }
+    Ok((name, found))
+}
+
+/// The recovery points of a workload that a caller may read, newest first.
+///
+/// # Errors
+/// As [`places`].
+pub(crate) fn readable(desk: &Desk, call: &Call, name: &str, only: Option<&str>) -> ApiResult<Vec<Point>> {
+    let (name, repositories) = places(desk, call, name)?;
+    let mut found = Vec::new();
+    for repository in &repositories {
         let Some(datastore) = desk.context.datastores.get(repository) else {
             continue;
         };
@@ -131,9 +145,6 @@ pub(crate) fn readable(desk: &Desk, call: &Call, name: &str, only: Option<&str>)
             body,
             marks,
         }));
-    }
-    if !may {
-        return Err(ApiError::forbidden());
     }
     found.sort_by_key(|point| std::cmp::Reverse((point.snapshot().time, point.snapshot().published)));
     Ok(found)

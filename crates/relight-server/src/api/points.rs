@@ -160,8 +160,8 @@ fn point(desk: &Desk, call: &Call, wanted: One) -> ApiResult<Answer> {
             "The client that made it encrypted it, and this server has no key for it: restore it where that key is.".to_owned(),
         ),
         (true, Some(Method::BaseBackup)) => Some(format!(
-            "This is a base backup of a PostgreSQL cluster. Its files alone are no working cluster: `relight postgres restore {}@TIME \
-             --to DIR` on a machine with the repository adds the log up to the moment you choose.",
+            "This is a base backup of {}, a PostgreSQL cluster. Its files alone are no working cluster: restore the cluster to the moment \
+             you choose, here or on the machine where it shall run with `relight postgres restore`.",
             point.workload
         )),
         _ => None,

@@ -15,7 +15,7 @@ use relight_pbs::access::{Action, Guarded, Pass, Privileges};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call};
 use relight_workloads::bring_back::{Folder, Survey, survey};
 use relight_workloads::files::browse::printable;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::operation::{Operation, Place, Table};
@@ -108,7 +108,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
     table.add(confirm, begin);
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     workload: String,
@@ -144,12 +144,12 @@ struct Planned {
     production: Option<String>,
 }
 
-fn target_refused(why: impl std::fmt::Display) -> ApiError {
+pub(super) fn target_refused(why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("{}: {why}", Code::Target))
 }
 
 /// The root that a place lies below, and the rest of its path.
-fn place(desk: &Desk, to: &str) -> ApiResult<(PathBuf, PathBuf)> {
+pub(super) fn place(desk: &Desk, to: &str) -> ApiResult<(PathBuf, PathBuf)> {
     if to == ORIGINAL {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
@@ -244,6 +244,7 @@ fn plan(desk: &Desk, call: &Call, asked: &Asked) -> ApiResult<Planned> {
         root,
         below,
         existing: asked.existing,
+        cluster: None,
         bytes: survey.bytes,
     };
     Ok(Planned {
@@ -300,7 +301,7 @@ fn warnings(point: &Point, survey: &Survey, free: Option<u64>, existing: Existin
     }
     if kinds::of_snapshot(point.snapshot()).is_some_and(|kind| kind.method() == Captured::BaseBackup) {
         warnings.push(
-            "These are the files of a PostgreSQL base backup: no working cluster without its log. `relight postgres restore` makes one."
+            "These are the files of a PostgreSQL base backup: no working cluster without its log. Restore the cluster instead."
                 .into(),
         );
     }
@@ -327,8 +328,7 @@ fn digest(restore: &Restore, survey: &Survey) -> String {
 }
 
 /// How long it will take, from what was measured: drills of the workload, or else restores from the same repository.
-fn expected(desk: &Desk, call: &Call, planned: &Planned) -> ApiResult<(Option<Duration>, usize)> {
-    let restore = &planned.restore;
+pub(super) fn expected(desk: &Desk, call: &Call, restore: &Restore) -> ApiResult<(Option<Duration>, usize)> {
     let (found, _) = drills::visible(desk, call, Some(restore.workload.as_str()), None, MEASURED)?;
     let measured = |detail: crate::evidence::detail::DrillDetail| {
         let measured = detail.measurement()?;
@@ -364,13 +364,13 @@ fn expected(desk: &Desk, call: &Call, planned: &Planned) -> ApiResult<(Option<Du
             })
         }));
     }
-    let found = forecast(&known, ByteSize(planned.survey.bytes), TimeSpan::default());
+    let found = forecast(&known, ByteSize(restore.bytes), TimeSpan::default());
     Ok((found.map(|found| found.expected.0), known.len()))
 }
 
 fn plan_only(desk: &Desk, call: &Call, asked: Asked) -> ApiResult<Answer> {
     let planned = plan(desk, call, &asked)?;
-    let (expected, rests_on) = expected(desk, call, &planned)?;
+    let (expected, rests_on) = expected(desk, call, &planned.restore)?;
     let Planned { restore, survey, .. } = &planned;
     let data: Value = json!({
         "digest": planned.digest,
@@ -439,30 +439,51 @@ fn begin(desk: &Desk, call: &Call, confirmed: Confirmed) -> ApiResult<Answer> {
             "what would be done is not what was planned any more: the target has changed meanwhile; look at the new plan",
         ));
     }
-    if let Some(free) = planned.free.filter(|free| *free < planned.survey.bytes) {
-        return Err(ApiError::bad_request(format!(
+    require_room(planned.free, planned.survey.bytes)?;
+    let pass = over_production(call, &planned)?;
+    start(desk, call, planned.restore, pass, &asked)
+}
+
+/// Goes on only if there is room for it, as far as that is known.
+pub(super) fn require_room(free: Option<u64>, needed: u64) -> ApiResult<()> {
+    match free.filter(|free| *free < needed) {
+        None => Ok(()),
+        Some(free) => Err(ApiError::bad_request(format!(
             "{}: there is not enough room: {} are free, {} are needed",
             Code::Full,
             ByteSize(free),
-            ByteSize(planned.survey.bytes)
-        )));
+            ByteSize(needed)
+        ))),
     }
+}
+
+/// Begins a restore that was looked at. What was asked for is kept, so that it can be asked for again.
+pub(super) fn start(
+    desk: &Desk,
+    call: &Call,
+    restore: Restore,
+    pass: Pass,
+    asked: &impl Serialize,
+) -> ApiResult<Answer> {
+    let asked = serde_json::to_string(asked).map_err(|error| ApiError::internal(error.to_string()))?;
     let now = Timestamp::now();
-    let pass = over_production(call, &planned)?;
     let new = NewRun {
-        job: JobId::restore(&planned.restore.workload),
-        repository: Some(planned.restore.repository.clone()),
+        job: JobId::restore(&restore.workload),
+        repository: Some(restore.repository.clone()),
         due: now,
         started: now,
         attempt: 1,
         requested: false,
     };
-    let begun = desk.gate.state().begin_asked_run(&new, &call.who()?.to_string());
+    let begun = desk
+        .gate
+        .state()
+        .begin_asked_run(&new, &call.who()?.to_string(), &asked);
     let run = begun.map_err(|error| {
         desk.gate.give_back(pass, now);
         failed(error)
     })?;
     let number = run.number;
-    desk.board.restores.add(run, planned.restore);
+    desk.board.restores.add(run, restore);
     Answer::data(json!({"run": number}))
 }

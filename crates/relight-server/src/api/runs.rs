@@ -179,7 +179,26 @@ fn one_run(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
     let mut value = shown(desk, &run);
     value["events"] = serde_json::to_value(events).unwrap_or_default();
     value["more-events"] = next.into();
+    value["again"] = again(desk, call, &planned.plan, &run)?;
     Answer::data(value)
+}
+
+/// What was asked for by a restore that did not come to its end, for whoever may ask for it again.
+fn again(desk: &Desk, call: &Call, plan: &Plan, run: &Run) -> ApiResult<Value> {
+    let ended_well = matches!(run.outcome, None | Some(Ended::Good));
+    let (Some(workload), Some(repository)) = (run.job.workload(), &run.repository) else {
+        return Ok(Value::Null);
+    };
+    if run.job.kind() != RunKind::Restore
+        || ended_well
+        || !Sight::new(call, plan).reads(repository, workload)?
+    {
+        return Ok(Value::Null);
+    }
+    let asked = desk.gate.state().asked_of_run(run.number).map_err(failed)?;
+    Ok(asked
+        .and_then(|asked| serde_json::from_str(&asked).ok())
+        .unwrap_or_default())
 }
 
 #[derive(Deserialize)]

@@ -141,6 +141,8 @@ pub(super) fn components() -> Value {
     let mut with_events = run_fields();
     with_events.push(("events", list(object(vec![("time", time()), ("text", text())]))));
     with_events.push(("more-events", maybe(count())));
+    // What a restore that did not come to its end was asked for with.
+    with_events.push(("again", maybe(json!({"type": "object"}))));
     json!({
         "Error": object(vec![("error", object(vec![("status", count()), ("message", text())]))]),
         "Approval": object(vec![

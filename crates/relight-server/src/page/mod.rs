@@ -35,6 +35,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/plan.js", SCRIPT, include_str!("files/plan.js")),
     ("/page/signin.js", SCRIPT, include_str!("files/signin.js")),
     ("/page/account.js", SCRIPT, include_str!("files/account.js")),
+    ("/page/planned.js", SCRIPT, include_str!("files/planned.js")),
+    ("/page/cluster.js", SCRIPT, include_str!("files/cluster.js")),
     ("/page/approval.js", SCRIPT, include_str!("files/approval.js")),
     ("/page/people.js", SCRIPT, include_str!("files/people.js")),
     ("/page/access.js", SCRIPT, include_str!("files/access.js")),

@@ -42,6 +42,16 @@ pub(super) fn outcome(context: &Context, run: &Run) -> Option<Done> {
     })
 }
 
+/// What to do about a restore that the server's end has interrupted.
+pub(super) fn again(context: &Context, run: &Run) -> &'static str {
+    let asked = context.state.asked_of_run(run.number).ok().flatten();
+    let asked: Option<serde_json::Value> = asked.and_then(|asked| serde_json::from_str(&asked).ok());
+    match asked.is_some_and(|asked| asked.get("goal").is_some()) {
+        true => "ask for it again: a cluster begins anew",
+        false => "ask for it again, and it goes on where it ended",
+    }
+}
+
 /// The repository that a job works on, or writes to.
 pub(super) fn repository(planned: &super::Planned, job: &JobId) -> Option<String> {
     match (job.repository(), job.workload()) {

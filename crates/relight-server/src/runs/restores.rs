@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use relight_model::Workload;
+use relight_postgres::restore::Goal;
 use relight_pxar::fs::extract::ConflictPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +54,19 @@ pub(crate) struct Restore {
     pub below: PathBuf,
     /// What becomes of what is there.
     pub existing: Existing,
+    /// How far a database cluster is recovered, if that is what is restored, and not the files in the recovery point.
+    pub cluster: Option<Cluster>,
     /// Bytes that there will be, as they were counted; 0: it is not known.
     pub bytes: u64,
+}
+
+/// A database cluster that is restored to a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    /// The moment.
+    pub goal: Goal,
+    /// User and group of its files; none: those of this process.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// Restores that wait for the scheduler's thread, each with its run.

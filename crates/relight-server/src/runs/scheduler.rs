@@ -447,8 +447,8 @@ impl Scheduler {
             failure = Some(RunFailure::new(
                 Code::Interrupted,
                 match is_restore {
-                    true => "the server was stopped; ask for it again, and it goes on where it ended",
-                    false => "the server was stopped; it is started again afterwards",
+                    true => format!("the server was stopped; {}", recover::again(&self.context, run)),
+                    false => "the server was stopped; it is started again afterwards".to_owned(),
                 },
             ));
         }
@@ -563,10 +563,11 @@ impl Scheduler {
         for run in runs {
             let done = recover::outcome(&self.context, &run).unwrap_or_else(|| {
                 let why = match run.job.kind() {
-                    RunKind::Restore => {
-                        "the server went away while it ran; ask for it again, and it goes on where it ended"
-                    }
-                    _ => "the server went away while it ran; it is started again",
+                    RunKind::Restore => format!(
+                        "the server went away while it ran; {}",
+                        recover::again(&self.context, &run)
+                    ),
+                    _ => "the server went away while it ran; it is started again".to_owned(),
                 };
                 RunFailure::new(Code::Cancelled, why).into()
             });

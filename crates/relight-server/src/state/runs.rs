@@ -278,15 +278,30 @@ impl State {
     ///
     /// # Errors
     /// The database cannot be written.
-    pub fn begin_asked_run(&self, new: &NewRun, who: &str) -> Result<Run> {
+    pub fn begin_asked_run(&self, new: &NewRun, who: &str, asked: &str) -> Result<Run> {
         self.change(|connection| {
             let mut run = begin(connection, new)?;
             connection.execute(
-                "UPDATE runs SET who = ?2 WHERE number = ?1",
-                params![number(run.number), who],
+                "UPDATE runs SET who = ?2, asked = ?3 WHERE number = ?1",
+                params![number(run.number), who, asked],
             )?;
             run.who = Some(who.to_owned());
             Ok(run)
+        })
+    }
+
+    /// What somebody asked for when a run began, word for word; none: nobody did, or it is not known any more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn asked_of_run(&self, run: u64) -> Result<Option<String>> {
+        self.read(|connection| {
+            let asked = connection
+                .query_row("SELECT asked FROM runs WHERE number = ?", [number(run)], |row| {
+                    row.get::<_, Option<String>>(0)
+                })
+                .optional()?;
+            Ok(asked.flatten())
         })
     }
 

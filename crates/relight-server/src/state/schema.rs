@@ -259,6 +259,8 @@ const STEPS: &[&str] = &[
     // 12: the drills of one workload. (The expression is that of `state::evidence::DRILLED`.)
     "CREATE INDEX evidence_drilled ON evidence
         (CASE WHEN json_valid(body) THEN json_extract(body, '$.detail.workload') END, sequence) WHERE kind = 'drill';",
+    // 13: what somebody asked for, word for word (JSON), so that it can be asked for again.
+    "ALTER TABLE runs ADD COLUMN asked TEXT;",
 ];
 
 /// Brings the tables of a database to this version.

@@ -1,8 +1,9 @@
 // From a recovery point back to its files: pick a day, look or search, download or restore.
 
 import { el, fault, keepFocus, table, tell } from "./dom.js";
-import { refusal } from "./approval.js";
-import { get, post } from "./api.js";
+import { cluster } from "./cluster.js";
+import { folder, nowhere, propose } from "./planned.js";
+import { get } from "./api.js";
 import { ago, bytes, exactTime, span, time, workloadLink } from "./words.js";
 
 const kinds = { directory: "folder", file: "file", symlink: "link", image: "disk image", stream: "stream", fifo: "pipe", socket: "socket", "block-device": "device", "character-device": "device" };
@@ -20,7 +21,7 @@ export async function restore(argument, signal, query) {
   // The address is `restore/WORKLOAD?point=…&path=…`: it can be kept and sent.
   const name = argument;
   const state = { point: query.get("point"), path: query.get("path") ?? "", search: "" };
-  const content = el("div");
+  const content = el("div"), whole = el("div");
   const picked = new Map();
   const points = await get(base(name), { limit: 200 }, signal);
   if (points.data.length === 0) return [el("h1", null, `Restore ${name}`), el("p", { class: "note" }, "There is no recovery point yet, so there is nothing to restore.")];
@@ -64,6 +65,8 @@ export async function restore(argument, signal, query) {
 
   async function look() {
     const about = (await get(`${base(name)}/${state.point}`, {}, signal)).data;
+    // Once: what was entered there stays, whatever is looked at below.
+    if (about.readable && about.kind === "postgres" && !whole.firstChild) whole.replaceChildren(await cluster(name, about, signal), el("h2", null, "Files of a base backup"));
     if (!about.readable) return content.replaceChildren(el("p", { class: "note" }, about.remark));
     const search = el("input", { type: "search", id: "search", autocomplete: "off", value: state.search, placeholder: "report, *.pdf" });
     const list = el("div"), crumbs = el("nav", { class: "crumbs", "aria-label": "Folder" });
@@ -116,7 +119,7 @@ export async function restore(argument, signal, query) {
   if (!known.some((point) => point.snapshot === state.point)) state.point = state.point && (await get(`${base(name)}/${state.point}`, {}, signal)).data.snapshot || known[0].snapshot;
   options();
   await look();
-  return [el("h1", null, `Restore ${name}`), el("div", { class: "bar" }, el("label", { for: "day" }, "As it was on", day), el("label", { for: "point" }, "Recovery point", choose), el("p", null, workloadLink(name))), content];
+  return [el("h1", null, `Restore ${name}`), whole, el("div", { class: "bar" }, el("label", { for: "day" }, "As it was on", day), el("label", { for: "point" }, "Recovery point", choose), el("p", null, workloadLink(name))), content];
 }
 
 // The folders above, as links.
@@ -128,31 +131,23 @@ function trail(data, open) {
 
 const existings = [["skip", "Leave them as they are"], ["keep-newer", "Replace them only where they are older"], ["overwrite", "Replace them"]];
 
-// Two steps: what would be done, and the word that it is to be done.
+// Where to, and what becomes of what is there.
 function planner(content, name, about, paths, shown, back) {
   const told = el("div", { "aria-live": "polite" });
   const leave = el("button", { type: "button", class: "quiet", on: { click: back } }, "Back to the files");
   const what = el("p", null, "To be restored: ", el("b", null, shown.slice(0, 5).join(", "), shown.length > 5 ? ` and ${shown.length - 5} more` : ""), ` as of ${exactTime(about.time)}.`);
   if (about.roots.length === 0) {
-    content.replaceChildren(el("h2", { tabindex: "-1" }, "Restore"), what, el("div", { class: "note" }, el("p", null, "The server has no place to restore to. An administrator names folders in its configuration and restarts it:"),
-      el("pre", null, "[restore]\nroots = [\"/srv/restore\"]"), el("p", null, "Until then, download what you need, or restore with `relight restore` on the machine itself.")), el("p", null, leave));
+    content.replaceChildren(el("h2", { tabindex: "-1" }, "Restore"), what, nowhere(), el("p", null, leave));
     return content.querySelector("h2").focus();
   }
-  const date = about.time.slice(0, 10), simple = name.replace(/[^A-Za-z0-9._-]+/g, "-");
-  const to = el("input", { id: "to", required: true, spellcheck: "false", value: `${about.roots[0]}/${simple}-${date}`, list: "roots" });
+  const to = el("input", { id: "to", required: true, spellcheck: "false", value: folder(about, name), list: "roots" });
   const existing = el("select", { id: "existing" }, existings.map(([value, words]) => el("option", { value }, words)));
   const asked = () => ({ workload: name, snapshot: about.snapshot, paths, to: to.value.trim(), existing: existing.value });
   const see = el("button", { class: "do" }, "Show what would be done");
   const submit = async (event) => {
     event.preventDefault();
     see.disabled = true;
-    told.replaceChildren(el("p", { class: "dim" }, "Counting…"));
-    try {
-      const wanted = asked();
-      const { data } = await post("restores/plan", wanted);
-      told.replaceChildren(...review(data, wanted));
-      told.querySelector("h2").focus();
-    } catch (error) { told.replaceChildren(fault(error)); }
+    await propose(told, asked());
     see.disabled = false;
   };
   for (const field of [to, existing]) field.addEventListener("input", () => told.replaceChildren());
@@ -160,25 +155,4 @@ function planner(content, name, about, paths, shown, back) {
     el("form", { class: "plain", on: { submit } }, el("label", { for: "to" }, "Folder on the server", to, el("span", { class: "dim" }, `At or below ${about.roots.join(", ")}. It is made if it is not there.`)),
       el("label", { for: "existing" }, "Files that are there already", existing), el("p", { class: "buttons" }, see, leave)), told);
   content.querySelector("h2").focus();
-}
-
-function review(plan, wanted) {
-  const { survey } = plan;
-  const least = survey.complete ? "" : "at least ";
-  const row = (words, value) => [el("dt", null, words), el("dd", null, value)];
-  const confirm = el("button", { type: "button", class: "do", on: { click: async () => {
-    confirm.disabled = true;
-    try {
-      const { data } = await post("restores", { ...wanted, digest: plan.digest });
-      location.hash = `#/run/${data.run}`;
-    } catch (error) { confirm.disabled = false; confirm.closest("section").querySelector(".told").replaceChildren(refusal(error)); }
-  } } }, "Restore now");
-  return [el("section", { class: "review", "aria-label": "plan" }, el("h2", { tabindex: "-1" }, "This would be done"),
-    el("dl", { class: "facts" }, row("From", `${plan.workload} as of ${exactTime(plan.time)}, repository ${plan.repository}`), row("To", plan.to),
-      row("How much", `${least}${survey.files} ${survey.files === 1 ? "file" : "files"} and ${survey.folders} ${survey.folders === 1 ? "folder" : "folders"}, ${bytes(survey.bytes)}`),
-      row("Free there", plan.free === null ? "not known" : bytes(plan.free)),
-      row("Expected time", plan["forecast-seconds"] === null ? "not known: nothing of it was ever measured" : `about ${span(plan["forecast-seconds"])}, by ${plan["forecast-rests-on"]} that were measured`),
-      row("In its way", survey.existing === 0 ? "nothing" : `${survey.existing}: ${survey.names.slice(0, 5).join(", ")}${survey.existing > 5 ? " …" : ""}`)),
-    plan.warnings.length > 0 ? el("ul", { class: "note" }, plan.warnings.map((warning) => el("li", null, warning))) : null,
-    el("div", { class: "told" }), el("p", null, confirm))];
 }

@@ -1,6 +1,7 @@
 // Runs, live, and one of them with its events.
 
 import { el, paged, table, tell } from "./dom.js";
+import { propose } from "./planned.js";
 import { get, post } from "./api.js";
 import { bytes, outcome, progress, runLink, time, took, workloadLink } from "./words.js";
 
@@ -57,6 +58,12 @@ function cancel(run) {
   } } }, "Cancel");
 }
 
+// A restore that did not come to its end, asked for again: what would be done now is shown first.
+function once(run) {
+  const told = el("div", { "aria-live": "polite" });
+  return el("div", { class: "again" }, el("p", null, el("button", { type: "button", class: "do", on: { click: () => propose(told, run.again) } }, "Ask for it again")), told);
+}
+
 export async function run(number, signal) {
   const facts = el("div"), events = el("ol", { class: "events" });
   const none = el("p", { class: "dim" }, "There are none, or they are not kept any more.");
@@ -74,7 +81,7 @@ export async function run(number, signal) {
       fact("Due", time(data.due)), fact("Started", time(data.started)), fact("Took", took(data)), fact("Try", String(data.attempt)), fact("Asked by", data.who),
       fact("What went wrong", data.message ? el("span", { class: "bad" }, data.code ? `${data.code}: ${data.message}` : data.message) : null), fact("Snapshot", data.snapshot),
       Object.entries(data.figures).map(([name, count]) => fact({ size: "Size", read: "Read", added: "New", stored: "Stored", snapshots: "Snapshots", damaged: "Damaged" }[name] ?? name,
-        name === "snapshots" || name === "damaged" ? String(count) : bytes(count)))), data.ended ? "" : el("p", null, cancel(data)));
+        name === "snapshots" || name === "damaged" ? String(count) : bytes(count)))), data.ended ? "" : el("p", null, cancel(data)), data.again ? once(data) : "");
     return data;
   }
   const first = await look();

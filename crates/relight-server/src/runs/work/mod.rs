@@ -1,6 +1,7 @@
 //! What runs do, one file a kind.
 
 mod backup;
+mod cluster;
 mod collect;
 mod copy;
 mod drill;

@@ -24,7 +24,7 @@ use crate::unpack::unpacked;
 const NAMED: usize = 200;
 
 /// What went wrong with restoring, whose source is the repository, and whose target is this host.
-fn failure(error: WorkloadError) -> RunFailure {
+pub(super) fn failure(error: WorkloadError) -> RunFailure {
     use relight_pxar::fs::extract::RestoreError;
     let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
     let code = match &error {
@@ -45,7 +45,10 @@ fn failure(error: WorkloadError) -> RunFailure {
 
 pub(crate) fn run(context: &Context, task: &Task, restore: &Restore) -> Done {
     let mut report = Report::default();
-    let outcome = bring(context, task, restore, &mut report);
+    let outcome = match &restore.cluster {
+        Some(cluster) => super::cluster::bring(context, task, restore, cluster, &mut report),
+        None => bring(context, task, restore, &mut report),
+    };
     let bytes = report.bytes;
     let target = restore.root.join(&restore.below);
     let failure = match outcome {

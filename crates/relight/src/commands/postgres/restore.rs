@@ -311,14 +311,7 @@ pub fn owner(name: Option<&str>) -> Result<Option<(u32, u32)>> {
         None if root => ("postgres", false),
         None => return Ok(None),
     };
-    let users =
-        std::fs::read_to_string("/etc/passwd").map_err(Failure::io("read /etc/passwd".to_string()))?;
-    let found = users.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        (fields.first() == Some(&name))
-            .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))
-            .flatten()
-    });
+    let found = restore::user_and_group(name)?;
     match found {
         Some(owner) => Ok(Some(owner)),
         None if given => Err(Failure::Usage(format!("there is no user {name} on this host"))),
