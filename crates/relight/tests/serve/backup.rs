@@ -93,7 +93,7 @@ async fn back_up(server: &Running, token: &str, time: i64, image: &[u8]) {
     let target = format!("blob?file-name=index.json.blob&encoded-size={}", manifest.len());
     session.data("POST", &target, manifest).await;
     session.data("POST", "finish", "").await;
-    session.vanish();
+    session.vanish().await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn what_a_client_saves_is_restored_by_clients_and_by_the_command_line() {
         restored.extend(piece);
     }
     assert!(restored == image);
-    session.vanish();
+    session.vanish().await;
     // By the command line, while the server runs.
     let output = lab
         .command(&["dump", "vm/100@latest", "drive.img"])
@@ -223,7 +223,7 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
         .err()
         .unwrap();
     assert_eq!(status, 400);
-    session.vanish();
+    session.vanish().await;
     // At once another one does, and nothing is seen of the first.
     let mut tries = 0;
     while server

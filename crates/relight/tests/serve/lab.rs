@@ -317,9 +317,11 @@ impl Session {
         serde_json::from_slice::<Value>(&body).unwrap()["data"].clone()
     }
 
-    /// Drops the connection without a word.
-    pub fn vanish(self) {
+    /// Drops the connection without a word. It is gone when this has ended: a runtime of one thread would else keep it for as long
+    /// as the test does something else.
+    pub async fn vanish(self) {
         self.connection.abort();
+        let _ = self.connection.await;
     }
 }
 
