@@ -1,7 +1,8 @@
 // The keys that open the repositories, and recovery keys for the safe, which are shown once.
 
-import { el, fault, paged, show, svg, table } from "./dom.js";
+import { el, paged, show, svg, table } from "./dom.js";
 import { get, post, session } from "./api.js";
+import { refusal } from "./approval.js";
 import { time } from "./words.js";
 
 export async function keys(_, signal) {
@@ -25,7 +26,7 @@ function ask(repository, at) {
     event.preventDefault();
     go.disabled = true;
     told.replaceChildren();
-    try { given((await post(`keys/${encodeURIComponent(repository)}/recovery`, { label: label.value })).data); } catch (error) { told.replaceChildren(fault(error)); }
+    try { given((await post(`keys/${encodeURIComponent(repository)}/recovery`, { label: label.value })).data); } catch (error) { told.replaceChildren(refusal(error)); }
     go.disabled = false;
   } } }, el("label", { for: `label-${at}` }, "Called", label), go, told);
 }
@@ -39,11 +40,13 @@ function given(made) {
     URL.revokeObjectURL(file);
     show(await keys());
   } } }, "I have kept it");
-  show(el("h1", null, `Recovery key of ${made.repository}`),
+  // Not on the button: a key pressed too often must not take it away.
+  const heading = el("h1", { tabindex: "-1" }, `Recovery key of ${made.repository}`);
+  show(heading,
     el("p", { class: "note" }, "It is shown only now. Whoever has it and access to the storage can read every backup: print it, keep it in a safe away from the repository, and try it once with relight key test --recovery-key-file."),
     el("dl", { class: "facts" }, el("dt", null, "Called"), el("dd", null, made.label), el("dt", null, "Id"), el("dd", null, made.id), el("dt", null, "Fingerprint"), el("dd", null, made.fingerprint)),
     el("p", null, el("code", { class: "secret" }, made.key)), picture,
     el("p", { class: "buttons" }, el("button", { type: "button", class: "quiet", on: { click: () => window.print() } }, "Print"),
       el("a", { class: "quiet", download: `recovery-key-${made.fingerprint}.txt`, href: file }, "As a file"), done));
-  done.focus();
+  heading.focus();
 }
