@@ -168,13 +168,13 @@ def clusters(server, postgres, axe):
     time.sleep(2.1)
     between = int(time.time())
     time.sleep(2.1)
+    last = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time()))
     postgres.sql("INSERT INTO one VALUES (3)")
-    last = time.time()
 
-    def reaches():
+    def there():
         found = [one["windows"] for one in api.data("workloads/pg%2Fmain/windows")["data"]]
-        return found[0] and found[0]["reaches"] and found[0]["reaches"] > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(last + 1))
-    until("all of the log", reaches)
+        return found[0] and any(interval["to"] >= last for interval in found[0]["intervals"])
+    until("all of the log", there, 60)
     ask = lambda path, **other: api.ask("POST", "/api/v1/restores/cluster" + path, {"workload": "pg/main", "goal": "latest", "to": f"{server.folder}/restored/api", **other})
     # What cannot be is refused, with what can.
     for other, words in (({"goal": "2020-01-01T00:00:00Z"}, b"cannot be reached"), ({"goal": "yesterday"}, b"no point in time"), ({"to": "/etc/x"}, b"RL223"),
