@@ -243,6 +243,7 @@ impl Lab {
             added,
         };
         eprintln!("#   {step}, {tool}: {:.2} s", measure.seconds);
+        self.state.failures.remove(&format!("{step}, {tool}"));
         self.state
             .measures
             .retain(|old| (old.piece, &old.step, &old.tool) != (piece, &measure.step, &measure.tool));

@@ -154,11 +154,14 @@ impl Tool {
                 self.write("barman.conf", &self.barman_conf())?;
                 self.folders(&["home/main", "home/main/incoming"])?;
                 self.take_log()?;
-                // It makes no backup before it has seen the log.
+                // It makes no backup before it has seen the log; a segment with nothing in it is not switched.
+                self.server.sql("SELECT pg_create_restore_point('begin')")?;
                 self.server.sql("SELECT pg_switch_wal()")?;
                 let incoming = self.folder.join("home/main/incoming");
                 for _ in 0..100 {
-                    if fs::read_dir(&incoming).is_ok_and(|mut entries| entries.next().is_some()) {
+                    // One that is still being copied has a name with a dot before it.
+                    let whole = |entry: fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+                    if fs::read_dir(&incoming).is_ok_and(|entries| entries.flatten().any(whole)) {
                         break;
                     }
                     std::thread::sleep(std::time::Duration::from_millis(100));

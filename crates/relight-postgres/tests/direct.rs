@@ -143,6 +143,19 @@ fn a_working_server_is_saved_whole_and_what_rests_is_not_read_again() {
         let list = base::load_list(&repo.reader(), &second).unwrap();
         let read = read.load(Ordering::Relaxed);
         assert!(read > 0 && read < list.bytes() / 2, "{read} of {}", list.bytes());
+        let counted = base::load_inventory(&repo.reader(), &second).unwrap().rows;
+        let rows = |table: &str| {
+            let of = counted
+                .iter()
+                .find(|count| count.table == format!("\"public\".\"{table}\""));
+            of.map(|count| count.rows)
+        };
+        assert_eq!(
+            rows("still"),
+            Some(20_000),
+            "counted although others were written to"
+        );
+        assert_eq!((rows("numbers"), rows("t")), (None, None), "written to meanwhile");
         let unlogged = server.sql("SELECT pg_relation_filepath('u')");
         let has = |path: &str| list.entries.iter().any(|entry| entry.path == path);
         assert!(has(&format!("{unlogged}_init")) && !has(&unlogged));

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::{Place, back_up, content, read_back};
-use relight_repo::read::{ArchiveReader, ChunkReader, Scan, scan};
+use relight_repo::read::{ArchiveReader, ChunkReader, Scan, scan, scan_runs};
 use relight_repo::session::{IMAGE_CHUNK, Session};
 use relight_repo::snapshot::{ArchiveKind, SnapshotSpec};
 use relight_repo::storage::local::LocalStorage;
+use relight_repo::tree::Piece;
 use relight_repo::{RepoError, keyring};
 
 fn place() -> (tempfile::TempDir, Place) {
@@ -90,7 +91,7 @@ fn an_image_keeps_its_holes_and_its_odd_end() {
     let reader = Arc::new(ChunkReader::new(repository).unwrap());
     let root = snapshot.archives[0].root;
     assert_eq!(root.size, image.len() as u64 + (5 << 40));
-    let back = std::sync::Mutex::new(vec![0u8; image.len()]);
+    let back = Mutex::new(vec![0u8; image.len()]);
     scan(&reader, root, &AtomicBool::new(false), &|piece, content| {
         if let Scan::Data(bytes) = content {
             let start = piece.offset as usize;
@@ -162,6 +163,27 @@ fn small_chunks_that_are_handed_on_together_are_chunks_of_their_own() {
         second.figures
     );
     assert!(read_back(&repository, &second.archives[0]).unwrap() == bytes);
+
+    // Read in runs: what was handed on together lies together, whatever lies between its chunks.
+    let reader = Arc::new(reader);
+    for snapshot in [first, second] {
+        let (back, runs) = (Mutex::new(vec![0; bytes.len()]), AtomicU32::new(0));
+        let put = |offset: u64, run: &[u8]| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            back.lock().unwrap()[offset as usize..offset as usize + run.len()].copy_from_slice(run);
+            Ok(())
+        };
+        let holes = Mutex::new(Vec::new());
+        let note = |piece: Piece| {
+            holes.lock().unwrap().push(piece.offset / PAGE as u64);
+            Ok(())
+        };
+        let root = snapshot.archives[0].root;
+        scan_runs(&reader, root, &AtomicBool::new(false), &put, &note).unwrap();
+        assert_eq!(holes.into_inner().unwrap(), [3, 4]);
+        assert!(back.into_inner().unwrap() == read_back(&repository, &snapshot.archives[0]).unwrap());
+        assert!(runs.into_inner() <= 8, "chunks came one by one");
+    }
 }
 
 #[test]

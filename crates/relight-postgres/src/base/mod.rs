@@ -40,11 +40,11 @@ use previous::Previous;
 
 /// Name of the archive with the server's own list of files and their checksums.
 pub const MANIFEST: &str = "backup_manifest";
-/// Bytes of a chunk, if no earlier backup says otherwise: a page. Rows change all over a table, and of longer chunks
-/// nearly each would hold one that changed.
-const CHUNK: u64 = 8 << 10;
-/// So many bytes are read and handed on together.
-const TOGETHER: u64 = 256 << 10;
+/// Bytes of a chunk, if no earlier backup says otherwise: two pages. Rows change all over a table, and of longer chunks
+/// nearly each would hold one that changed; pages one by one cost a quarter more time and a twentieth more space.
+const CHUNK: u64 = 16 << 10;
+/// So many bytes are read and handed on together, and lie side by side in a pack.
+const TOGETHER: u64 = 1 << 20;
 /// No chunk is longer.
 const CHUNK_MOST: u64 = 4 << 20;
 /// Where chunks become longer, so that a repository has to know of fewer.
@@ -137,11 +137,12 @@ pub fn back_up(
         _ => None,
     };
     let before = rows::Activity::look(&server, &mut facts);
-    let taken = match options.route {
-        Route::Stream => stream::take(&server, session, &mut facts, previous.as_ref(), options, work)?,
-        Route::Files => direct::take(&server, session, &mut facts, previous.as_ref(), options, work)?,
-    };
-    publishable(session, taken, facts, &server, &before, work)
+    let (taken, counted) = before.count_beside(&server, work, || match options.route {
+        Route::Stream => stream::take(&server, session, &mut facts, previous.as_ref(), options, work),
+        Route::Files => direct::take(&server, session, &mut facts, previous.as_ref(), options, work),
+    })?;
+    let rows = before.unchanged(counted, &server, &mut facts);
+    publishable(session, taken, facts, &server, rows, work)
 }
 
 /// The newest base backup of a workload.
@@ -161,7 +162,7 @@ fn publishable(
     taken: Taken,
     mut facts: ServerFacts,
     server: &Settings,
-    before: &rows::Activity,
+    rows: Vec<RowCount>,
     work: &Work,
 ) -> Result<Captured> {
     let mut incomplete = Vec::new();
@@ -177,7 +178,7 @@ fn publishable(
         archives.push(small(session, MANIFEST, manifest)?);
     }
     let (mut inventory, outside, remarks) = inventory::take(&mut facts, server);
-    inventory.rows = before.count(server, &mut facts);
+    inventory.rows = rows;
     archives.push(small(session, INVENTORY, &inventory::encode(&inventory)?)?);
     archives.push(small(session, CONFIGURATION, &inventory::encode(&outside)?)?);
     for remark in taken.remarks.iter().chain(&remarks) {
@@ -230,8 +231,8 @@ mod tests {
     #[test]
     fn chunks_become_longer_where_there_would_be_too_many() {
         assert_eq!(chunk_for(0), CHUNK);
-        assert_eq!(chunk_for(256 << 30), CHUNK);
-        assert_eq!(chunk_for((256 << 30) + 1), 2 * CHUNK);
+        assert_eq!(chunk_for(512 << 30), CHUNK);
+        assert_eq!(chunk_for((512 << 30) + 1), 2 * CHUNK);
         assert_eq!(chunk_for(u64::MAX), CHUNK_MOST);
     }
 }

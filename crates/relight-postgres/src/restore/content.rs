@@ -1,14 +1,14 @@
 //! Contents of files, from the repository in parallel.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use relight_repo::RepoError;
+use relight_repo::direct::DirectFile;
 use relight_repo::id::ChunkId;
-use relight_repo::read::{ChunkReader, PieceStream, Scan, scan};
+use relight_repo::read::{ChunkReader, PieceStream, scan_runs};
 use relight_repo::tree::{Piece, Root, TreeReader};
 use relight_workloads::kind::Work;
 
@@ -24,10 +24,10 @@ struct Contents<'a> {
     files: Vec<(u64, u64, &'a str)>,
     control: Mutex<Vec<u8>>,
     written: AtomicU64,
-    open: Mutex<HashMap<&'a str, Arc<File>>>,
+    open: Mutex<HashMap<&'a str, Arc<DirectFile>>>,
 }
 
-/// Files that are kept open while they are written to: a chunk is a page, and a file has many.
+/// Files that are kept open while they are written to: each comes in many parts.
 const OPEN: usize = 256;
 
 /// Writes all of it into files that were just made, which are full of zeros. Gives the content of `pg_control`, which is
@@ -40,15 +40,16 @@ pub(super) fn write_all(
     work: &Work,
 ) -> Result<(Vec<u8>, u64)> {
     let contents = Contents::new(places, list);
-    let take = |piece: Piece, content: Scan<'_>| {
-        work.done.fetch_add(piece.length, Ordering::Relaxed);
-        match content {
-            Scan::Data(bytes) => contents.put(piece.offset, bytes),
-            // That is what is there.
-            Scan::Zeros => Ok(()),
-        }
+    let put = |offset: u64, bytes: &[u8]| {
+        work.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        contents.put(offset, bytes)
     };
-    scan(reader, root, &work.cancelled, &take)?;
+    // They are there already.
+    let zeros = |piece: Piece| {
+        work.done.fetch_add(piece.length, Ordering::Relaxed);
+        Ok(())
+    };
+    scan_runs(reader, root, &work.cancelled, &put, &zeros)?;
     Ok(contents.finish())
 }
 
@@ -137,13 +138,14 @@ impl<'a> Contents<'a> {
     }
 
     /// A file that was made before, open.
-    fn file(&self, path: &'a str) -> std::io::Result<Arc<File>> {
+    fn file(&self, path: &'a str) -> std::io::Result<Arc<DirectFile>> {
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = lock().get(path) {
             return Ok(file.clone());
         }
         let mut options = OpenOptions::new();
-        let file = Arc::new(options.read(true).write(true).open(self.places.path(path))?);
+        let file = options.read(true).write(true).open(self.places.path(path))?;
+        let file = Arc::new(DirectFile::new(file));
         let mut open = lock();
         if open.len() >= OPEN {
             open.clear();

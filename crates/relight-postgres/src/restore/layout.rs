@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use super::Options;
 use crate::base::files::{Entry, EntryKind, FileList, Tablespace};
 use crate::base::{control, label};
@@ -218,6 +221,10 @@ fn link(path: &Path, to: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     }
 }
 
+/// Files of this size are given their space before they are written to: what does not fit is known at once, and into
+/// space that is there several threads write at the same time, while of holes each is filled after the other.
+const PREPARED: u64 = 1 << 20;
+
 fn file(path: &Path, size: u64, owner: Option<(u32, u32)>) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(meta) if !meta.is_file() => {
@@ -231,6 +238,13 @@ fn file(path: &Path, size: u64, owner: Option<(u32, u32)>) -> io::Result<()> {
     }
     let file = fs::OpenOptions::new().write(true).open(path)?;
     file.set_len(size)?;
+    if size >= PREPARED {
+        // Where the file system cannot, it is as good as holes.
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
+            Err(error) if error == Errno::NOSPC => return Err(error.into()),
+            _ => {}
+        }
+    }
     give(path, owner)
 }
 

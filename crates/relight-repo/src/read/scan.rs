@@ -15,7 +15,7 @@ const BATCH: u64 = 64 << 20;
 
 /// Threads that read, open, check and hand over: more than processors, because some always wait for storage, or for
 /// where the content goes.
-const READERS: usize = 8;
+const READERS: usize = 16;
 
 /// What a piece holds.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +26,43 @@ pub enum Scan<'a> {
     Zeros,
 }
 
+/// Where the content of pieces goes that one thread reads.
+pub(super) trait Taker {
+    /// Takes the content of a piece.
+    fn take(&mut self, piece: Piece, content: &[u8]) -> Result<()>;
+
+    /// What follows is somewhere else.
+    fn pause(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Each<'t>(&'t (dyn Fn(Piece, Scan<'_>) -> Result<()> + Sync));
+
+impl Taker for Each<'_> {
+    fn take(&mut self, piece: Piece, content: &[u8]) -> Result<()> {
+        (self.0)(piece, Scan::Data(content))
+    }
+}
+
 /// Reads the archive `root` and calls `take` for each piece, from several threads. Ends at the first error.
 pub fn scan(
     reader: &Arc<ChunkReader>,
     root: Root,
     cancelled: &AtomicBool,
     take: &(dyn Fn(Piece, Scan<'_>) -> Result<()> + Sync),
+) -> Result<()> {
+    let zeros = |piece| take(piece, Scan::Zeros);
+    scan_with(reader, root, cancelled, &|| Each(take), &zeros)
+}
+
+/// The same with a taker for each thread.
+pub(super) fn scan_with<T: Taker>(
+    reader: &Arc<ChunkReader>,
+    root: Root,
+    cancelled: &AtomicBool,
+    taker: &(dyn Fn() -> T + Sync),
+    zeros: &dyn Fn(Piece) -> Result<()>,
 ) -> Result<()> {
     let failure: Mutex<Option<RepoError>> = Mutex::new(None);
     let failed = AtomicBool::new(false);
@@ -52,6 +83,7 @@ pub fn scan(
                 let work = || -> Result<()> {
                     let mut decoder = reader.decoder()?;
                     let mut buffers = Buffers::default();
+                    let mut taker = taker();
                     for (fetch, pieces) in receiver {
                         if stopped() {
                             continue;
@@ -59,10 +91,11 @@ pub fn scan(
                         fetch.run(reader, &mut decoder, &mut buffers, |numbers, content| {
                             for &number in numbers {
                                 check_length(reader.form(), &pieces[number], content)?;
-                                take(pieces[number], Scan::Data(content))?;
+                                taker.take(pieces[number], content)?;
                             }
                             Ok(())
                         })?;
+                        taker.pause()?;
                     }
                     Ok(())
                 };
@@ -79,7 +112,7 @@ pub fn scan(
                 for piece in pieces.by_ref() {
                     let piece = piece?;
                     if piece.id == ChunkId::ZEROS {
-                        take(piece, Scan::Zeros)?;
+                        zeros(piece)?;
                         continue;
                     }
                     bytes += piece.length;

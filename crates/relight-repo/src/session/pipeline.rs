@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -102,6 +102,8 @@ pub(crate) struct Pipeline {
 struct OpenPack {
     builder: PackBuilder,
     encoder: Encoder,
+    /// Who wrote to it last.
+    last: ThreadId,
 }
 
 #[derive(Default)]
@@ -329,7 +331,15 @@ impl Pipeline {
             PackKind::Data => (&self.open[0], self.repository.options().data_pack),
             PackKind::Metadata => (&self.open[1], self.repository.options().metadata_pack),
         };
-        let taken = lock(slot).pop();
+        // Each worker goes on with the pack that it had, so that chunks that follow one another lie side by side.
+        let me = std::thread::current().id();
+        let taken = {
+            let mut slot = lock(slot);
+            match slot.iter().position(|open| open.last == me) {
+                Some(mine) => Some(slot.swap_remove(mine)),
+                None => slot.pop(),
+            }
+        };
         let mut open = match taken {
             Some(open) if open.builder.fits(encoded.payload()) => open,
             other => {
@@ -346,6 +356,7 @@ impl Pipeline {
         if open.builder.used() >= full {
             self.send(open.builder.finish())
         } else {
+            open.last = me;
             lock(slot).push(open);
             Ok(())
         }
@@ -356,7 +367,11 @@ impl Pipeline {
         let repository = &self.repository;
         let builder = PackBuilder::new(kind, repository.id(), repository.keys().current(), buffer)?;
         let encoder = Encoder::new().map_err(RepoError::Source)?;
-        Ok(OpenPack { builder, encoder })
+        Ok(OpenPack {
+            builder,
+            encoder,
+            last: std::thread::current().id(),
+        })
     }
 
     fn send(&self, pack: FinishedPack) -> Result<()> {
