@@ -17,6 +17,7 @@ pub mod index;
 pub mod keyring;
 mod lease;
 pub mod pack;
+mod pair;
 mod parity;
 pub mod read;
 pub mod repair;

@@ -22,6 +22,7 @@ use crate::index::Segment;
 use crate::index::segment::MAX_ENTRIES;
 use crate::pack::codec::Encoder;
 use crate::pack::{FinishedPack, PackBuilder, PackKind};
+use crate::pair::identities;
 use crate::read::Stored;
 use crate::repository::{OpenOptions, Repository};
 use crate::snapshot::Figures;
@@ -260,16 +261,31 @@ impl Pipeline {
                 return archive.complete(self, sequence, length as u64, id);
             }
         };
-        let place = |data: &[u8]| {
-            let id = if is_zero(data) {
-                ChunkId::ZEROS
+        let mut chunks = Vec::with_capacity(length.div_ceil(part));
+        for two in buffer[..length].chunks(2 * part) {
+            let (first, second) = two.split_at(part.min(two.len()));
+            let ids = if is_zero(first) || is_zero(second) {
+                [first, second].map(|data| {
+                    if is_zero(data) {
+                        ChunkId::ZEROS
+                    } else {
+                        ChunkId::of(data)
+                    }
+                })
             } else {
-                self.place(archive.pack_kind(), data)?
+                identities(first, second)
             };
-            Ok((data.len() as u64, id))
-        };
-        let chunks = buffer[..length].chunks(part).map(place);
-        archive.complete_all(self, sequence, &chunks.collect::<Result<Vec<_>>>()?)?;
+            for (data, id) in [first, second].into_iter().zip(ids) {
+                if data.is_empty() {
+                    continue;
+                }
+                if id != ChunkId::ZEROS {
+                    self.place_as(archive.pack_kind(), id, data)?;
+                }
+                chunks.push((data.len() as u64, id));
+            }
+        }
+        archive.complete_all(self, sequence, &chunks)?;
         if buffer.len() == CHUNK_BUFFER {
             self.buffers.give(buffer);
         }
