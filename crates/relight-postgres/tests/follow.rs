@@ -47,6 +47,15 @@ fn push(repo: &Repo, server: &Server, archive: &Path) {
     store.push(files).unwrap();
 }
 
+/// Ends it when it goes, so that what failed meanwhile is told and nobody waits for ever.
+struct Until<'f>(&'f Following);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Follows for as long as `during` takes.
 fn followed(repo: &Repo, subject: &Subject, during: impl FnOnce(&Following)) {
     let folder = tempfile::tempdir().unwrap();
@@ -56,8 +65,9 @@ fn followed(repo: &Repo, subject: &Subject, during: impl FnOnce(&Following)) {
             let log = Clusters.log().unwrap();
             log.follow(subject, &repo.repository, &following).unwrap();
         });
+        let until = Until(&following);
         during(&following);
-        following.cancelled.store(true, Ordering::Relaxed);
+        drop(until);
         thread.join().unwrap();
     });
 }
@@ -65,6 +75,21 @@ fn followed(repo: &Repo, subject: &Subject, during: impl FnOnce(&Following)) {
 fn reaches(repo: &Repo) -> Timestamp {
     let windows = outlook::windows(&repo.repository, &workload()).unwrap();
     windows.unwrap().reaches.unwrap()
+}
+
+/// Waits until the server was looked at once more. What a look does not see before its segment is archived and the next
+/// one has begun cannot be known to be in the archive.
+fn wait_look(following: &Following) {
+    let began = Instant::now();
+    let now = Timestamp::now() + SignedDuration::from_millis(200);
+    while following.seen().well.is_none_or(|well| well < now) {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            following.seen()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Waits until everything until now is known to be there.
@@ -99,6 +124,7 @@ fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
     };
     followed(&repo, &subject, |following| {
         server.sql("INSERT INTO t VALUES (1)");
+        wait_look(following);
         push(&repo, &server, archive.path());
         // What a checkpoint writes is in no segment that is archived, and nobody misses it.
         server.sql("CHECKPOINT");
@@ -112,7 +138,7 @@ fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
         wait_quiet(&repo);
         server.sql("INSERT INTO t VALUES (2)");
         let committed = Timestamp::now();
-        std::thread::sleep(Duration::from_secs(7));
+        wait_look(following);
         assert!(reaches(&repo) < committed + SignedDuration::from_millis(1));
         push(&repo, &server, archive.path());
         wait_quiet(&repo);
