@@ -67,6 +67,10 @@ impl Default for Timing {
     }
 }
 
+/// So often a claim may be missing from the list before the storage is given up: servers that keep objects as files
+/// (`rclone serve s3`) remove a folder when its last claim goes, and may lose sight of one that comes just then.
+const UNLISTED: u32 = 5;
+
 /// Whether a key is that of a claim.
 pub fn is_claim(key: &str) -> bool {
     key.starts_with(PREFIX)
@@ -88,6 +92,7 @@ pub fn put_new(
 ) -> Result<()> {
     let begun = now();
     let mut wait = timing.first_wait;
+    let mut unlisted = 0;
     loop {
         // Also spares the claim where the answer is plain.
         if exists(storage, key)? {
@@ -107,6 +112,17 @@ pub fn put_new(
                 return claim.write(parts, options, timing);
             }
             Outcome::Alone | Outcome::Crowded => claim.withdraw(),
+            Outcome::Unlisted => {
+                claim.withdraw();
+                unlisted += 1;
+                if unlisted >= UNLISTED {
+                    return Err(unavailable(
+                        storage,
+                        key,
+                        "what was just written is missing from its list; it cannot tell writers apart",
+                    ));
+                }
+            }
         }
         if now().saturating_sub(begun) > timing.give_up_after {
             return Err(unavailable(
@@ -146,6 +162,8 @@ pub fn sweep(storage: &dyn Storage) -> Result<usize> {
 enum Outcome {
     Alone,
     Crowded,
+    /// The claim that was just written is missing from the list.
+    Unlisted,
 }
 
 struct Claim<'a> {
@@ -182,12 +200,7 @@ impl<'a> Claim<'a> {
         loop {
             let claims = self.or_withdraw(self.storage.list(&self.prefix))?;
             let Some(own) = claims.iter().find(|claim| claim.key == self.key) else {
-                self.withdraw();
-                return Err(unavailable(
-                    self.storage,
-                    self.target,
-                    "what was just written is missing from its list; it cannot tell writers apart",
-                ));
+                return Ok(Outcome::Unlisted);
             };
             let mut alone = true;
             for other in claims.iter().filter(|claim| self.is_rival(claim)) {
