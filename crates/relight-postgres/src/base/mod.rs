@@ -41,7 +41,7 @@ use previous::Previous;
 /// Name of the archive with the server's own list of files and their checksums.
 pub const MANIFEST: &str = "backup_manifest";
 /// Bytes of a chunk, if no earlier backup says otherwise: two pages. Rows change all over a table, and of longer chunks
-/// nearly each would hold one that changed; pages one by one cost a quarter more time and a twentieth more space.
+/// nearly each would hold one that changed; pages one by one take a fifth longer to compress and a twentieth more space.
 const CHUNK: u64 = 16 << 10;
 /// So many bytes are read and handed on together, and lie side by side in a pack.
 const TOGETHER: u64 = 1 << 20;
