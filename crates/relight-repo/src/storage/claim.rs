@@ -5,8 +5,8 @@
 //!
 //! A writer that wants to create `KEY` and finds it missing
 //!
-//! 1. writes a claim, an empty object `claims/KEY/<random>`;
-//! 2. lists `claims/KEY/`. If it sees another claim it does not go on: the writer with the smallest name waits and
+//! 1. writes a claim, an empty object `claims/<hash of KEY>-<random>`;
+//! 2. lists `claims/<hash of KEY>-`. If it sees another claim it does not go on: the writer with the smallest name waits and
 //!    lists again, all others withdraw (delete their claim) and start over after a random time. So one of them
 //!    always gets ahead;
 //! 3. seeing its own claim alone, looks whether `KEY` exists. If so it withdraws: [`StorageError::AlreadyExists`];
@@ -32,16 +32,27 @@
 //!
 //! A write of `KEY` whose outcome is unknown may still take effect later. Its claim is left to become stale rather
 //! than withdrawn, so that nobody else wins in the meantime.
+//!
+//! # Servers that keep objects as files
+//!
+//! `rclone serve s3` removes a folder with its last file and may lose sight of one that is written just then: the claim
+//! is not listed, or is listed for ever and cannot be deleted though the server says that it was. All claims therefore
+//! lie in one folder, and [`settle_in`] leaves an object there so that it never becomes empty.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Capabilities, Millis, ObjectInfo, PutOptions, Result, Storage, StorageError, Thaw};
 
 /// Where claims lie. Storages that use them leave this prefix out of their lists.
 pub const PREFIX: &str = "claims/";
+/// Stays among the claims and keeps their folder.
+const KEEPER: &str = "claims/keeper";
+/// So many bytes of a key's SHA-256 name its claims. Two keys that share them would only wait for each other.
+const HASH: usize = 16;
 
 /// The times that the protocol works with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +78,10 @@ impl Default for Timing {
     }
 }
 
-/// So often a claim may be missing from the list before the storage is given up: servers that keep objects as files
-/// (`rclone serve s3`) remove a folder when its last claim goes, and may lose sight of one that comes just then.
+/// So often a claim may be missing from the list before the storage is given up.
 const UNLISTED: u32 = 5;
+/// So often a claim is deleted before it is left to become stale.
+const WITHDRAWALS: u32 = 5;
 
 /// Whether a key is that of a claim.
 pub fn is_claim(key: &str) -> bool {
@@ -136,6 +148,18 @@ pub fn put_new(
     }
 }
 
+/// Leaves an object among the claims that keeps their folder where folders are removed with their last object.
+///
+/// # Errors
+///
+/// Those of the storage.
+pub fn settle_in(storage: &dyn Storage) -> Result<()> {
+    if exists(storage, KEEPER)? {
+        return Ok(());
+    }
+    storage.put(KEEPER, &[b"keeps the folder of claims"], &PutOptions::default())
+}
+
 /// Removes claims that dead writers left behind for keys that nobody asks for again: those more than a day older
 /// than the youngest. Returns how many.
 ///
@@ -144,7 +168,8 @@ pub fn put_new(
 /// Those of the storage.
 pub fn sweep(storage: &dyn Storage) -> Result<usize> {
     const DAY: Millis = 24 * 3600 * 1000;
-    let claims = storage.list(PREFIX)?;
+    let mut claims = storage.list(PREFIX)?;
+    claims.retain(|claim| claim.key != KEEPER);
     let Some(youngest) = claims.iter().map(|claim| claim.modified).max() else {
         return Ok(0);
     };
@@ -176,7 +201,8 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     fn make(storage: &'a dyn Storage, target: &'a str) -> Result<Self> {
-        let prefix = format!("{PREFIX}{target}/");
+        let hash = digest::digest(&digest::SHA256, target.as_bytes());
+        let prefix = format!("{PREFIX}{}-", hex::encode(&hash.as_ref()[..HASH]));
         let key = format!("{prefix}{}", hex::encode(random::<16>()?));
         let claim = Self {
             storage,
@@ -203,7 +229,7 @@ impl<'a> Claim<'a> {
                 return Ok(Outcome::Unlisted);
             };
             let mut alone = true;
-            for other in claims.iter().filter(|claim| self.is_rival(claim)) {
+            for other in claims.iter().filter(|claim| claim.key != self.key) {
                 if older_by(other, own) > timing.stale_after {
                     self.or_withdraw(self.storage.delete(&other.key))?;
                     continue;
@@ -222,15 +248,6 @@ impl<'a> Claim<'a> {
             std::thread::sleep(self.or_withdraw(jittered(wait))?);
             wait = (wait * 2).min(timing.first_wait * 64);
         }
-    }
-
-    /// Another's claim of the same key: not own, nor one of a key further down (`claims/KEY/more/…`).
-    fn is_rival(&self, claim: &ObjectInfo) -> bool {
-        claim.key != self.key
-            && claim
-                .key
-                .strip_prefix(&self.prefix)
-                .is_some_and(|name| !name.contains('/'))
     }
 
     fn write(&self, parts: &[&[u8]], options: &PutOptions, timing: &Timing) -> Result<()> {
@@ -267,9 +284,22 @@ impl<'a> Claim<'a> {
         ))
     }
 
-    /// A claim that cannot be deleted becomes stale.
+    /// Deletes the claim, and looks whether it is gone: one that stays is in everybody's way until it
+    /// is stale.
     fn withdraw(&self) {
-        let _ = self.storage.delete(&self.key);
+        let mut wait = Duration::from_millis(10);
+        for _ in 0..WITHDRAWALS {
+            let deleted = self.storage.delete(&self.key);
+            if deleted.is_ok() && matches!(exists(self.storage, &self.key), Ok(false)) {
+                return;
+            }
+            std::thread::sleep(wait);
+            wait *= 2;
+        }
+        tracing::warn!(
+            claim = self.key,
+            "it cannot be deleted and keeps other writers of that key waiting until it is stale"
+        );
     }
 
     fn or_withdraw<T>(&self, result: Result<T>) -> Result<T> {

@@ -249,15 +249,24 @@ fn lists_that_lag_are_noticed() {
 }
 
 #[test]
-fn claims_of_keys_further_down_are_not_in_the_way() {
+fn claims_of_other_keys_are_not_in_the_way() {
     let world = careless();
-    world
-        .put("claims/dir/key/below/0011", &[], &PutOptions::default())
-        .unwrap();
+    settle_in(&world).unwrap();
+    let other = Claim::make(&world, "dir/key/below").unwrap();
     create(&world, b"1", &quick()).unwrap();
-    assert_eq!(world.list(PREFIX).unwrap().len(), 1);
     assert_eq!(sweep(&world).unwrap(), 0);
     world.advance(Duration::from_secs(25 * 3600));
-    world.put("claims/other/00", &[], &PutOptions::default()).unwrap();
+    Claim::make(&world, "other").unwrap();
     assert_eq!(sweep(&world).unwrap(), 1);
+    assert!(world.head(&other.key).unwrap_err().is_not_found());
+    assert!(world.head(KEEPER).is_ok(), "the folder is kept");
+}
+
+#[test]
+fn a_delete_that_did_nothing_is_repeated() {
+    let world = careless();
+    let storage = FaultStorage::new(Arc::new(world.clone()));
+    storage.inject_times(3, Fault::Unavailable, |operation| operation.kind == Kind::Delete);
+    create(&storage, b"1", &quick()).unwrap();
+    only_key(&world);
 }

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use super::client::{Answer, Request};
 use super::config::Conditions;
 use super::{Failed, PROBES, Result, S3Storage, StorageError};
+use crate::storage::claim;
 
 /// What is known of the bucket so far.
 #[derive(Debug, Default, Clone, Copy)]
@@ -86,24 +87,25 @@ impl S3Storage {
     /// Whether `put_new` can go by conditions. The first call writes a probe object twice, unless the configuration
     /// says how it is.
     pub(super) fn has_conditions(&self) -> Result<bool> {
-        match self.config.conditions {
-            Conditions::Trust => return Ok(true),
-            Conditions::Claims => return Ok(false),
-            Conditions::Probe => {}
+        if self.config.conditions == Conditions::Trust {
+            return Ok(true);
         }
         // Held during the probe: one is enough, however many threads come at once.
         let mut known = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = *known {
             return Ok(known);
         }
-        let heeded = self.probe()?;
+        let heeded = self.config.conditions == Conditions::Probe && self.probe()?;
         if !heeded {
             tracing::info!(
                 location = self.location,
-                "the bucket ignores conditions: writers are told apart by claims"
+                "conditions are not used on this bucket: writers are told apart by claims"
             );
+            if let Err(error) = claim::settle_in(self) {
+                tracing::debug!(%error, "nothing keeps the folder of claims");
+            }
             // What dead writers left behind would be in the way of nobody else.
-            if let Err(error) = crate::storage::claim::sweep(self) {
+            if let Err(error) = claim::sweep(self) {
                 tracing::debug!(%error, "old claims were not removed");
             }
         }
