@@ -214,7 +214,7 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     );
     assert!(refused.to_string().contains("--thaw"), "{refused}");
 
-    // One small file, by its further name, needs one pack; everything needs more.
+    // One small file, by its further name, needs a pack, or two where two workers had its chunks; everything needs more.
     let selection = Selection::paths(["z name of a 0"]);
     let ranges = files::payload_ranges(&reader, &trees[0], &selection).unwrap();
     assert_eq!(ranges.len(), 1);
@@ -225,12 +225,13 @@ fn cold_data_is_listed_browsed_collected_and_thawed() {
     };
     let all = Needed::whole(trees[0].payload.root);
     let quiet = Control::quiet(&GO_ON);
-    let asked = thaw::request(&reader, &[some], DAY, quiet).unwrap();
-    assert_eq!((asked.packs, asked.ready, asked.in_progress), (1, 0, 1));
-    assert!(!asked.is_ready());
+    let few = thaw::request(&reader, &[some], DAY, quiet).unwrap();
+    assert!((1..=2).contains(&few.packs), "{few:?}");
+    assert_eq!((few.ready, few.in_progress), (0, few.packs));
+    assert!(!few.is_ready());
     let all = [all];
     let asked = thaw::request(&reader, &all, DAY, quiet).unwrap();
-    assert!(asked.packs > 1, "{asked:?}");
+    assert!(asked.packs > few.packs, "{asked:?}");
     assert_eq!(
         (asked.ready, asked.in_progress, asked.missing),
         (0, asked.packs, 0)
