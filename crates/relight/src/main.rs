@@ -1,6 +1,7 @@
 //! The command line of Relight: one program for every task.
 
 mod api;
+mod approved;
 mod cancel;
 mod client_key;
 mod commands;
@@ -54,11 +55,8 @@ fn main() -> std::process::ExitCode {
         .without_time()
         .init();
     cancel::install();
-    let result = noted::before(&cli.global, &cli.command).and_then(|leave| {
-        let result = cli.command.run(&cli.global);
-        noted::after(&cli.global, &cli.command, leave, &result);
-        result
-    });
+    let result = cli.command.run(&cli.global);
+    noted::after(&cli.global, &cli.command, &result);
     let exit = match result {
         Ok(exit) => exit,
         Err(failure) => {

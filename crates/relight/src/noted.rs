@@ -1,17 +1,14 @@
-//! What operators do with the server's repositories by commands, beside the server: that leaves evidence, too, and what gives keys
-//! away may need a second person.
+//! What operators do with the server's repositories by commands, beside the server: that leaves evidence, too.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use relight_pbs::access::{Action, Guarded, Pass};
-use relight_server::approvals::HOST;
 use relight_server::config::{Config, DEFAULT_PATH};
 use relight_server::evidence::{Kind, NewEvidence, Outcome};
-use relight_server::gate::Gate;
 use relight_server::state::State;
 use serde_json::Map;
 
+use crate::approved::Served;
 use crate::commands::Command;
 use crate::commands::key;
 use crate::context::Global;
@@ -52,8 +49,8 @@ fn same(configured: &str, given: &str) -> bool {
         || matches!((resolved(configured), resolved(given)), (Ok(configured), Ok(given)) if configured == given)
 }
 
-/// The configuration of this host's server, and its name of the repository, if a command works on one of that server's.
-fn served(global: &Global) -> Option<(Config, String)> {
+/// The server of this host, if a command works on one of its repositories.
+pub fn served(global: &Global) -> Option<Served> {
     let location = global.repository.as_deref()?;
     let path = std::env::var_os("RELIGHT_CONFIG").map_or_else(|| PathBuf::from(DEFAULT_PATH), PathBuf::from);
     let config = Config::load(&path).ok()?;
@@ -61,60 +58,17 @@ fn served(global: &Global) -> Option<(Config, String)> {
         .repositories
         .iter()
         .find(|known| same(&known.location, location))?;
-    let name = known.name.clone();
-    State::is_there(&config.server.state).then_some((config, name))
-}
-
-/// Leave for a command that one person alone may not be enough for.
-pub struct Leave(Option<(Gate, Pass)>);
-
-/// Goes on only if a command that gives away keys of the server's repositories needs nobody's approval, or has it.
-///
-/// # Errors
-/// It has none: it was asked for by this.
-pub fn before(global: &Global, command: &Command) -> Result<Leave, Failure> {
-    let Command::Key(command) = command else {
-        return Ok(Leave(None));
-    };
-    let Some(what) = key::gives_away(command) else {
-        return Ok(Leave(None));
-    };
-    let Some((config, repository)) = served(global) else {
-        return Ok(Leave(None));
-    };
-    if !config.approvals.required.contains(&Action::Keys) {
-        return Ok(Leave(None));
-    }
-    let gate = Gate::on_host(&config)?;
-    let who = HOST
-        .parse()
-        .map_err(|error| Failure::Usage(format!("{HOST}: {error}")))?;
-    let subject = format!("{what} the repository {repository}, on the host ({})", operator());
-    let guarded = Guarded {
-        action: Action::Keys,
-        path: "/system",
-        subject: &subject,
-        exact: "",
-        reason: None,
-    };
-    match gate.leave(&who, &guarded, Timestamp::now()) {
-        Ok(pass) => Ok(Leave(Some((gate, pass)))),
-        Err(why) => Err(Failure::Usage(format!(
-            "{why}. Nothing was changed; `relight approval` decides, or breaks the glass"
-        ))),
-    }
+    let repository = known.name.clone();
+    State::is_there(&config.server.state).then_some(Served { config, repository })
 }
 
 /// Writes down what a command did, if it worked on a repository of this host's server. A command has done what it was for by
 /// then: that it cannot be written down is only said.
-pub fn after(global: &Global, command: &Command, leave: Leave, result: &Result<Exit, Failure>) {
-    if let (Some((gate, pass)), Err(_)) = (leave.0, result) {
-        gate.give_back(pass, Timestamp::now());
-    }
+pub fn after(global: &Global, command: &Command, result: &Result<Exit, Failure>) {
     let Some((kind, what)) = told(command) else {
         return;
     };
-    let Some((config, repository)) = served(global) else {
+    let Some(Served { config, repository }) = served(global) else {
         return;
     };
     let mut detail = Map::from_iter([("repository".to_string(), repository.into())]);

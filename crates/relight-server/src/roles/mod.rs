@@ -45,7 +45,7 @@ pub fn privileges_of(verbs: &[Verb]) -> Privileges {
 }
 
 /// Where a workload is in a repository. The server itself is in none that could be granted.
-pub(crate) fn workload_path(repository: &str, workload: &Workload) -> String {
+pub fn workload_path(repository: &str, workload: &Workload) -> String {
     match group_of(workload.as_str()) {
         Some((namespace, group)) => group_path(&acl_path(repository, &namespace), &group),
         None => acl_path(repository, &Namespace::ROOT),

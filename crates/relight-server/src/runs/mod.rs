@@ -14,6 +14,7 @@ mod live;
 mod records;
 mod recover;
 pub(crate) mod restores;
+mod retention;
 mod scheduler;
 mod task;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use context::not_planned;
 pub(crate) use context::{Context, Planned, digest};
 pub use facts::facts;
 pub use live::{Live, Progress, Shown, Waiting};
+pub use retention::due;
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};

@@ -3,13 +3,18 @@
 mod plan;
 mod rules;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
+use relight_pbs::access::Action;
 use relight_repo::{RepoError, Repository, SnapshotId};
+use relight_server::runs;
 use serde::Serialize;
 
+use crate::approved::{Asked, Served, with_leave};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -77,10 +82,62 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     if options.apply {
         report.plan.check_alarms(options.accept_alarms)?;
-        report.forgotten = execute(&repository, &report.plan)?;
+        let asked = |served: &Served| early(served, &repository, &report.plan);
+        let work = || execute(&repository, &report.plan);
+        report.forgotten = with_leave(global, Action::Delete, asked, work)?;
     }
     output::result(global, &report, words);
     Ok(Exit::Done)
+}
+
+/// What one person alone may not be enough for: everything that the plan of the server would not forget by itself.
+fn early(served: &Served, repository: &Arc<Repository>, plan: &Plan) -> Result<Option<Asked>> {
+    let due = runs::due(&served.config, &served.repository, repository)?;
+    let early: BTreeSet<SnapshotId> = plan
+        .forget
+        .iter()
+        .copied()
+        .filter(|id| !due.contains(id))
+        .collect();
+    if early.is_empty() {
+        return Ok(None);
+    }
+    let known = plan.workloads.iter().flat_map(|group| {
+        let of = group
+            .snapshots
+            .iter()
+            .filter(|planned| early.contains(&planned.id));
+        of.map(|planned| (group.workload.as_str(), planned))
+    });
+    let known: Vec<(&str, &Planned)> = known.collect();
+    // Those that cannot be read are of no workload that is known.
+    let unreadable = early.len().saturating_sub(known.len());
+    let mut named: Vec<String> = known
+        .iter()
+        .map(|(workload, planned)| format!("{workload} of {}", planned.time))
+        .collect();
+    named.sort();
+    if unreadable > 0 {
+        named.push(format!("{unreadable} that cannot be read"));
+    }
+    let place = match unreadable {
+        0 => served.place(known.iter().map(|(workload, _)| *workload)),
+        _ => served.place([]),
+    };
+    Ok(Some(Asked {
+        path: place,
+        subject: format!(
+            "forget {} recovery points of {} that the plan keeps: {}",
+            early.len(),
+            served.repository,
+            named.join(", ")
+        ),
+        exact: early
+            .iter()
+            .map(SnapshotId::to_string)
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }))
 }
 
 /// Forgets what the plan says, the oldest first, so that an interrupted execution has removed what was needed least.

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use relight_keys::{KeyFile, Opened, Passphrase, Provider, SystemEntropy, WrapId, WrapInfo};
+use relight_pbs::access::Action;
 use relight_repo::rewrite::RewriteReport;
 use relight_repo::storage::Storage;
 use relight_repo::{RepoError, keyring};
 use serde::Serialize;
 
+use crate::approved::{Asked, Served, with_leave};
 use crate::context::Global;
 use crate::credentials::{KeyOptions, prompt_new};
 use crate::exit::Exit;
@@ -96,7 +98,7 @@ pub fn told(command: &Command) -> Option<String> {
 }
 
 /// What a command does, if it lets somebody else open the repository: what one person alone may not be enough for.
-pub fn gives_away(command: &Command) -> Option<String> {
+fn gives_away(command: &Command) -> Option<String> {
     Some(match command {
         Command::Recovery(options) => format!("make a recovery key {:?} that opens", options.label()),
         Command::Add(options) => {
@@ -113,6 +115,17 @@ pub fn gives_away(command: &Command) -> Option<String> {
 
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
+    let asked = |served: &Served| {
+        Ok(gives_away(command).map(|what| Asked {
+            path: "/system".into(),
+            subject: format!("{what} the repository {}", served.repository),
+            exact: String::new(),
+        }))
+    };
+    with_leave(global, Action::Keys, asked, || execute(global, command))
+}
+
+fn execute(global: &Global, command: &Command) -> Result<Exit> {
     match command {
         Command::List => list(global),
         Command::Add(options) => add(global, options),

@@ -1,9 +1,11 @@
 //! `relight protect`, `relight unprotect`, `relight notes`: what may change about a snapshot.
 
 use clap::Args;
-use relight_repo::snapshot::Marks;
+use relight_pbs::access::Action;
+use relight_repo::snapshot::{Marks, Snapshot};
 use serde::Serialize;
 
+use crate::approved::{Asked, Served, with_leave};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -48,19 +50,27 @@ pub fn run(global: &Global, options: &Options, protected: bool) -> Result<Exit> 
         .snapshots
         .iter()
         .map(|given| target::snapshot(&repository, given));
-    let mut marked = Vec::new();
-    for snapshot in snapshots.collect::<Result<Vec<_>>>()? {
-        let marks = Marks {
-            protected,
-            ..repository.marks(snapshot.id)?
-        };
-        repository.set_marks(snapshot.id, &marks)?;
-        marked.push(Marked {
-            snapshot: snapshot.id.to_string(),
-            short_id: snapshot.id.short(),
-            marks,
-        });
+    let snapshots = snapshots.collect::<Result<Vec<_>>>()?;
+    let mut before = Vec::new();
+    for snapshot in &snapshots {
+        before.push((snapshot, repository.marks(snapshot.id)?));
     }
+    let asked = |served: &Served| Ok((!protected).then(|| lowered(served, &before)).flatten());
+    let marked = with_leave(global, Action::Delete, asked, || {
+        let change = |(snapshot, marks): &(&Snapshot, Marks)| {
+            let marks = Marks {
+                protected,
+                ..marks.clone()
+            };
+            repository.set_marks(snapshot.id, &marks)?;
+            Ok(Marked {
+                snapshot: snapshot.id.to_string(),
+                short_id: snapshot.id.short(),
+                marks,
+            })
+        };
+        before.iter().map(change).collect::<Result<Vec<_>>>()
+    })?;
     output::result(global, &marked, |marked, out| {
         for one in marked {
             let word = if protected {
@@ -72,6 +82,32 @@ pub fn run(global: &Global, options: &Options, protected: bool) -> Result<Exit> 
         }
     });
     Ok(Exit::Done)
+}
+
+/// What one person alone may not be enough for: what is protected may be forgotten then.
+fn lowered(served: &Served, before: &[(&Snapshot, Marks)]) -> Option<Asked> {
+    let mut snapshots: Vec<&Snapshot> = before
+        .iter()
+        .filter(|(_, marks)| marks.protected)
+        .map(|(snapshot, _)| *snapshot)
+        .collect();
+    snapshots.sort_by_key(|snapshot| (&snapshot.workload, snapshot.time, snapshot.id));
+    snapshots.dedup_by_key(|snapshot| snapshot.id);
+    let each = |show: fn(&Snapshot) -> String| {
+        snapshots
+            .iter()
+            .map(|snapshot| show(snapshot))
+            .collect::<Vec<_>>()
+    };
+    (!snapshots.is_empty()).then(|| Asked {
+        path: served.place(snapshots.iter().map(|snapshot| snapshot.workload.as_str())),
+        subject: format!(
+            "take the protection away from recovery points of {}: {}",
+            served.repository,
+            each(|snapshot| format!("{} of {}", snapshot.workload, snapshot.time)).join(", ")
+        ),
+        exact: each(|snapshot| snapshot.id.to_string()).join("\n"),
+    })
 }
 
 /// Shows or changes the notes of a snapshot.

@@ -1,5 +1,7 @@
 //! What needs a second person, by the real server.
 
+mod host;
+
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -1,71 +1,17 @@
 //! Snapshots that no policy keeps are forgotten. An alarm of one workload holds back its own snapshots only.
 
-use std::collections::BTreeSet;
-
-use jiff::{SignedDuration, Timestamp};
-use relight_model::plan::{Plan, WorkloadEntry};
-use relight_model::retention::{Candidate, Guards, Policy, plan};
-use relight_repo::{RepoError, SnapshotId};
-use relight_workloads::kind::KeepsLog;
+use jiff::Timestamp;
+use relight_repo::RepoError;
 use serde_json::{Map, Value, json};
 
 use super::{Done, repository_of};
 use crate::approvals;
 use crate::evidence::detail::Figures;
 use crate::evidence::{Kind, NewEvidence, Outcome};
-use crate::kinds;
 use crate::runs::code::{Code, RunFailure};
-use crate::runs::context::{Context, Found, Planned};
+use crate::runs::context::{Context, Planned};
+use crate::runs::retention::{Judge, log_of};
 use crate::runs::task::Task;
-
-/// The rules that hold for a workload in a repository: those of its policy where that is its first one, those of a copy
-/// otherwise.
-fn rules<'p>(plan: &'p Plan, entry: &WorkloadEntry, repository: &str) -> Option<&'p Policy> {
-    let (_, policy) = plan.policy_of(entry)?;
-    if policy.repository.value == repository {
-        return Some(&policy.retention.value);
-    }
-    let copy = policy
-        .copies
-        .iter()
-        .find(|copy| copy.repository.value == repository)?;
-    Some(
-        copy.retention
-            .as_ref()
-            .map_or(&policy.retention.value, |own| &own.value),
-    )
-}
-
-/// The log of a workload, if it has one, and how far back any moment of it is promised.
-fn log_of(plan: &Plan, entry: &WorkloadEntry) -> (Option<&'static dyn KeepsLog>, Option<SignedDuration>) {
-    let log = kinds::method(plan, entry)
-        .and_then(kinds::of)
-        .and_then(|kind| kind.log());
-    let promised = plan
-        .policy_of(entry)
-        .and_then(|(_, policy)| policy.point_in_time.as_ref());
-    let span = promised.and_then(|promised| SignedDuration::try_from(promised.value.duration()).ok());
-    (log, span)
-}
-
-fn candidate(
-    (sequence, (body, marks)): (u64, &Found),
-    needed: &BTreeSet<SnapshotId>,
-    now: Timestamp,
-) -> Candidate<SnapshotId> {
-    let snapshot = &body.snapshot;
-    let promised = snapshot.retain_until.is_some_and(|until| until > now);
-    Candidate {
-        id: snapshot.id,
-        group: snapshot.workload.clone(),
-        time: snapshot.time,
-        sequence,
-        protected: promised
-            || needed.contains(&snapshot.id)
-            || marks.as_ref().is_some_and(|marks| marks.protected),
-        good: snapshot.incomplete.is_empty(),
-    }
-}
 
 /// The plan keeps less than the one before, and nobody has agreed.
 fn held_back(held: &approvals::Held) -> RunFailure {
@@ -96,39 +42,26 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
     let datastore = context.datastore(name)?;
     let all = datastore.snapshots()?;
     let repository = datastore.repository();
-    let now = repository.now();
-    // Whoever dates a snapshot into the future must not be able to switch retention off.
-    let skew = SignedDuration::from_mins(5);
-    let published = all.iter().map(|(body, _)| body.snapshot.published);
-    let trusted = published.filter(|time| time.duration_since(now) <= skew).max();
+    let all: Vec<_> = all
+        .iter()
+        .map(|(body, marks)| {
+            let protected = marks.as_ref().is_some_and(|marks| marks.protected);
+            (&body.snapshot, protected)
+        })
+        .collect();
+    let judge = Judge::new(&planned.plan, name, &repository, all);
     let (mut forgotten, mut held) = (Map::new(), Vec::new());
     let (mut count, mut cancelled) = (0, false);
     for entry in &planned.plan.workloads {
         let workload = &entry.name.value;
-        let Some(rules) = rules(&planned.plan, entry, name) else {
-            continue;
+        let made = match judge.of(entry) {
+            None => continue,
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
+                held.push(format!("{workload}: {error}"));
+                continue;
+            }
         };
-        let mut points: Vec<&Found> = all
-            .iter()
-            .filter(|(body, _)| body.snapshot.workload == workload.as_str() && !body.snapshot.is_log())
-            .collect();
-        points.sort_by_key(|(body, _)| (body.snapshot.time, body.snapshot.published, body.snapshot.id));
-        let (log, promised) = log_of(&planned.plan, entry);
-        let needed = match (log, promised) {
-            (Some(log), Some(promised)) => match log.needed(&repository, workload, promised) {
-                Ok(needed) => needed,
-                Err(error) => {
-                    held.push(format!("{workload}: {error}"));
-                    continue;
-                }
-            },
-            _ => BTreeSet::new(),
-        };
-        let candidates = (0..)
-            .zip(points)
-            .map(|numbered| candidate(numbered, &needed, now));
-        let guards = Guards::new(now, trusted);
-        let made = plan(rules, &planned.plan.time_zone, &guards, candidates);
         if made.is_blocked() {
             let alarms: Vec<String> = made.alarms.iter().map(ToString::to_string).collect();
             task.note(&format!(
@@ -154,6 +87,7 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
                 }
             }
         }
+        let (log, promised) = log_of(&planned.plan, entry);
         if let Some(log) = log.filter(|_| !cancelled) {
             match log.expire(&repository, workload, promised, &task.work.cancelled) {
                 Ok(0) => {}
@@ -168,7 +102,7 @@ pub(super) fn run(context: &Context, planned: &Planned, task: &Task) -> Result<D
         }
     }
     let evidence = (count > 0).then(|| NewEvidence {
-        time: now,
+        time: repository.now(),
         kind: Kind::Change,
         who: task.run.who.clone(),
         what: format!("forgot {count} snapshots in {name} that no policy keeps"),
