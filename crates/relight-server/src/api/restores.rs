@@ -13,7 +13,7 @@ use relight_model::schedule::{JobId, RunKind};
 use relight_model::{ByteSize, TimeSpan};
 use relight_pbs::access::{Action, Guarded, Pass, Privileges};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call};
-use relight_workloads::bring_back::{Folder, Survey, survey};
+use relight_workloads::bring_back::{Folder, Survey, is_over, survey};
 use relight_workloads::files::browse::printable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -222,15 +222,8 @@ fn plan(desk: &Desk, call: &Call, asked: &Asked) -> ApiResult<Planned> {
     };
     let mut warnings = warnings(&point, &survey, free, asked.existing);
     let target = root.join(&below);
-    let overlaps = |path: &&str| {
-        let path = Path::new(path);
-        target.starts_with(path) || path.starts_with(&target)
-    };
-    let production = view
-        .trees()
-        .iter()
-        .filter_map(|tree| tree.path.as_deref())
-        .find(overlaps);
+    let mut made_of = view.trees().iter().filter_map(|tree| tree.path.as_deref());
+    let production = made_of.find(|path| is_over(&target, Path::new(path)));
     let production = production.map(str::to_owned);
     if let Some(path) = &production {
         sight.require_at(&point.repository, &point.workload, Privileges::RESTORE_PRODUCTION)?;

@@ -95,6 +95,11 @@ pub fn bring_back<E: From<WorkloadError>>(
     Ok(())
 }
 
+/// Whether what is restored to a folder comes over what a backup was made of: it is the same place, lies in it, or that in it.
+pub fn is_over(target: &Path, made_of: &Path) -> bool {
+    target.starts_with(made_of) || made_of.starts_with(target)
+}
+
 /// Bytes that there are, as far as that is known without reading.
 pub fn size(snapshot: &Snapshot, wanted: &[Wanted<'_>]) -> Option<u64> {
     let size = |item: &Wanted<'_>| match item {

@@ -1,5 +1,6 @@
 //! `relight restore`: brings back a snapshot or parts of it.
 
+mod production;
 mod server;
 mod words;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use relight_pbs::access::Action;
 use relight_pbs::formats::crypt::CryptKey;
 use relight_pxar::fs::extract::ConflictPolicy;
 use relight_pxar::fs::progress::Progress;
@@ -21,6 +23,7 @@ use relight_workloads::bring_back::{self, Choice, Folder, Report, Watch, bring_b
 use relight_workloads::parts::{Wanted, wanted};
 use relight_workloads::{files, image};
 
+use crate::approved::{Served, with_leave};
 use crate::client_key::{self, ClientKeyOptions};
 use crate::context::Global;
 use crate::exit::Exit;
@@ -80,6 +83,15 @@ enum Conflict {
 }
 
 impl Conflict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Replace => "replace",
+            Self::Rename => "rename",
+            Self::Fail => "fail",
+        }
+    }
+
     fn policy(self) -> ConflictPolicy {
         match self {
             Self::Skip => ConflictPolicy::Skip,
@@ -114,8 +126,8 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             });
         }
     }
-    let report = match (&options.onto, &options.to) {
-        (Some(device), _) => onto(global, options, &reader, &snapshot, &wanted, device)?,
+    let bring_back = || match (&options.onto, &options.to) {
+        (Some(device), _) => onto(global, options, &reader, &snapshot, &wanted, device),
         (None, Some(directory)) => {
             let choice = options.choice();
             let source = Source {
@@ -123,10 +135,12 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 snapshot: &snapshot,
                 key: key.as_deref(),
             };
-            restore(global, source, &wanted, directory, choice)?
+            restore(global, source, &wanted, directory, choice)
         }
-        (None, None) => return Err(Failure::Usage("say where to restore with --to DIR".into())),
+        (None, None) => Err(Failure::Usage("say where to restore with --to DIR".into())),
     };
+    let asked = |served: &Served| options.over_production(served, &snapshot);
+    let report = with_leave(global, Action::Restore, asked, bring_back)?;
     output::result(global, &report, words);
     Ok(exit(&report))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
+use relight_model::Workload;
 use relight_model::duration::TimeSpan;
 use relight_model::size::{ByteSize, Rate};
 use relight_postgres::Lsn;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use super::backup::{meter, watched};
 use super::name::ClusterName;
+use crate::approved::{Asked, Served, with_leave};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -238,36 +240,95 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         delta: options.delta,
         sync: true,
     };
+    let asked = |served: &Served| Ok(over_production(served, workload, &chosen, &goal, &how));
+    let bring_back = || {
+        bring_back(
+            global,
+            options,
+            &repository,
+            &chosen,
+            &goal,
+            &how,
+            programs.as_ref(),
+        )
+    };
+    let report = with_leave(global, relight_pbs::access::Action::Restore, asked, bring_back)?;
+    output::result(global, &report, words);
+    Ok(Exit::Done)
+}
+
+/// What one person alone may not be enough for: writing over a data directory that is there.
+fn over_production(
+    served: &Served,
+    workload: &Workload,
+    chosen: &Chosen<'_>,
+    goal: &Goal,
+    how: &restore::Options,
+) -> Option<Asked> {
+    // Base backups come and go while somebody decides; to a goal in the log all of them lead.
+    let base = match goal {
+        Goal::Immediate => format!(" of {}", chosen.snapshot.time),
+        _ => String::new(),
+    };
+    how.delta.then(|| Asked {
+        path: served.place([workload.as_str()]),
+        subject: format!(
+            "restore the cluster {workload} ({goal}{base}) over the data directory {}",
+            how.directory.display()
+        ),
+        exact: format!(
+            "{goal:?} {} {:?} {:?} {} {}",
+            how.recovery.inclusive,
+            how.recovery.timeline,
+            how.recovery.action,
+            how.recovery.standby,
+            how.recovery.keep_archiving
+        ),
+    })
+}
+
+fn bring_back(
+    global: &Global,
+    options: &Options,
+    repository: &Arc<Repository>,
+    chosen: &Chosen<'_>,
+    goal: &Goal,
+    how: &restore::Options,
+    programs: Option<&Programs>,
+) -> Result<Report> {
+    let (workload, directory) = (&options.name.0, &how.directory);
     let began = Instant::now();
     let work = watched(global);
     let meter = meter(global, &work);
     let reader = Arc::new(ChunkReader::new(repository.clone())?);
-    let restored = restore::restore(&reader, chosen.snapshot, &how, &work)?;
+    let restored = restore::restore(&reader, chosen.snapshot, how, &work)?;
     let mut log = restore::LogReport::default();
-    if with_log && let Some(window) = &chosen.window {
+    if (options.with_log || options.start)
+        && let Some(window) = &chosen.window
+    {
         let store = LogStore::new(repository.clone(), workload.clone(), work.cancelled.clone());
         let tail = store.tail()?;
         let catalog = store.catalog()?;
         let request = restore::LogRequest {
             about: &chosen.about,
             timeline: window.timeline,
-            goal: &goal,
-            directory: &directory,
-            owner,
+            goal,
+            directory,
+            owner: how.owner,
         };
         log = restore::put_log(&store, (&catalog, &tail), &request, &work)?;
     }
     drop(meter);
     let fetch_seconds = began.elapsed().as_secs_f64();
     let replay = Instant::now();
-    let reached = match &programs {
+    let reached = match programs {
         Some(programs) => {
             let log = directory.join("relight-start.log");
-            Some(launch::start(programs, &directory, &log, &work)?)
+            Some(launch::start(programs, directory, &log, &work)?)
         }
         None => None,
     };
-    let report = Report {
+    Ok(Report {
         snapshot: chosen.snapshot.id.to_string(),
         workload: workload.to_string(),
         goal: goal.to_string(),
@@ -282,9 +343,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         fetch_seconds,
         replay_seconds: replay.elapsed().as_secs_f64(),
         remarks: remarks(options, chosen.about.stop_time),
-    };
-    output::result(global, &report, words);
-    Ok(Exit::Done)
+    })
 }
 
 /// All snapshots of a cluster, the oldest first.

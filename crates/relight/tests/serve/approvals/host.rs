@@ -1,5 +1,7 @@
 //! What needs a second person on the server's host: commands by which recovery points are gone early, or production is written over.
 
+use std::fs;
+
 use super::super::lab::Lab;
 use super::super::runs::PLAN;
 
@@ -74,4 +76,42 @@ fn what_the_plan_keeps_is_forgotten_on_the_host_only_as_somebody_has_seen_it() {
     lab.ok(&["forget", &last, "--apply"]);
     let told = lab.ok(&["evidence", "list", "--kind", "approval"]);
     assert!(told.contains("went without approval"), "{told}");
+}
+
+#[test]
+fn production_is_written_over_on_the_host_by_two() {
+    let lab = host("'restore'");
+    let saved = save(&lab);
+    // Elsewhere nobody is asked, and for other things neither.
+    lab.ok(&["restore", &saved, "--to", "elsewhere"]);
+    fs::write(lab.path("data/one"), "changed since").unwrap();
+    let above = lab.folder.path().to_str().unwrap();
+    let restore = ["restore", &saved, "--to", above, "--conflict", "replace"];
+    let number = asks(&lab, &restore);
+    let one = || fs::read_to_string(lab.path("data/one")).unwrap();
+    assert_eq!(one(), "changed since");
+    let told = lab.decide("approve", &number);
+    assert!(
+        told.contains("is in production; files that are there: replace"),
+        "{told}"
+    );
+    // Another way there is the same place; another thing to do there is not the same.
+    std::os::unix::fs::symlink(above, lab.path("link")).unwrap();
+    let other = ["restore", &saved, "--to", "link", "--conflict", "rename"];
+    assert_ne!(asks(&lab, &other), number);
+    lab.ok(&["restore", &saved, "--to", "link", "--conflict", "replace"]);
+    assert_eq!(one(), "one");
+    let told = lab.ok(&["evidence", "list", "--kind", "restore"]);
+    assert!(told.contains("restored"), "{told}");
+
+    // An image over what a device or file holds.
+    fs::write(lab.path("disk.raw"), vec![7; 1 << 16]).unwrap();
+    lab.ok(&["backup", "--workload", "host/disk", "--image", "disk.raw"]);
+    fs::write(lab.path("disk.raw"), vec![8; 1 << 16]).unwrap();
+    let over = ["restore", "host/disk@latest", "disk.img", "--onto", "disk.raw"];
+    asks(&lab, &over);
+    assert_eq!(fs::read(lab.path("disk.raw")).unwrap(), vec![8; 1 << 16]);
+    lab.ok(&["approval", "break-glass", "--reason", "anna is away"]);
+    lab.ok(&over);
+    assert_eq!(fs::read(lab.path("disk.raw")).unwrap(), vec![7; 1 << 16]);
 }
