@@ -6,6 +6,7 @@ mod filter;
 mod pull;
 mod push;
 mod remote;
+mod summary;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

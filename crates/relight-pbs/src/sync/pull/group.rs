@@ -76,7 +76,8 @@ impl Pull<'_> {
                 if !error.is_of_snapshot() {
                     return Err(error);
                 }
-                self.failed(format!("sync of snapshot {name} failed - {error}"));
+                self.figures
+                    .failed(self.task, format!("sync of snapshot {name} failed - {error}"));
             }
         }
         if self.job.selection.remove_vanished {

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::remote::Remote;
+use super::summary::Direction;
 use super::{
-    Local, Result, Selection, SyncError, SyncFigures, blocking, mapped, shown, size, stopped, unless_stopped,
+    Local, Result, Selection, SyncError, SyncFigures, blocking, mapped, shown, stopped, unless_stopped,
 };
 use crate::access::Privileges;
 use crate::client::Client;
@@ -56,27 +57,8 @@ pub async fn pull(job: &PullJob, task: &Task) -> Result<SyncFigures> {
     };
     unless_stopped(task, pull.run()).await?;
     let figures = pull.figures;
-    if figures.chunks > 0 {
-        let rate = figures.bytes as f64 / begun.elapsed().as_secs_f64().max(0.001);
-        task.log(format!(
-            "summary: pulled {} in {} chunks, {} snapshots (average rate: {}/s)",
-            size(figures.bytes),
-            figures.chunks,
-            figures.snapshots,
-            size(rate as u64)
-        ));
-    } else {
-        task.log(format!(
-            "summary: no new data to pull, {} snapshots added",
-            figures.snapshots
-        ));
-    }
-    if job.selection.remove_vanished {
-        task.log(format!(
-            "summary: removed vanished: snapshots: {}, groups: {}, namespaces: {}",
-            figures.removed_snapshots, figures.removed_groups, figures.removed_namespaces
-        ));
-    }
+    let removes = job.selection.remove_vanished;
+    figures.summarise(task, Direction::Pull, begun.elapsed(), removes);
     Ok(figures)
 }
 
@@ -103,11 +85,10 @@ impl Pull<'_> {
                     return Err(error);
                 }
                 complete = false;
-                self.failed(format!(
-                    "cannot sync {} into {} - {error}",
-                    shown(theirs),
-                    shown(&ours)
-                ));
+                self.figures.failed(
+                    self.task,
+                    format!("cannot sync {} into {} - {error}", shown(theirs), shown(&ours)),
+                );
             }
         }
         if !selection.remove_vanished {
@@ -127,12 +108,6 @@ impl Pull<'_> {
             true => self.vanished_namespaces(&kept).await,
             false => Ok(()),
         }
-    }
-
-    /// Something that could not be done, while the rest goes on.
-    fn failed(&mut self, what: String) {
-        self.figures.failed += 1;
-        self.task.warn(what);
     }
 
     /// Makes the namespace here, if it is not there.
@@ -200,7 +175,8 @@ impl Pull<'_> {
                 if error.is_fatal() {
                     return Err(error);
                 }
-                self.failed(format!("sync of group {group} failed - {error}"));
+                self.figures
+                    .failed(self.task, format!("sync of group {group} failed - {error}"));
             }
             let percent = 100.0 * (number + 1) as f64 / groups.len() as f64;
             self.task.log(format!(

@@ -31,7 +31,9 @@ impl Pull<'_> {
             let (store, entry) = (self.job.local.store.clone(), entry.clone());
             match blocking(move || store.forget(&entry.namespace, &entry.name)).await {
                 Ok(()) => self.figures.removed_snapshots += 1,
-                Err(error) => self.failed(format!("vanished snapshot {name} stays - {error}")),
+                Err(error) => self
+                    .figures
+                    .failed(self.task, format!("vanished snapshot {name} stays - {error}")),
             }
         }
         Ok(())
@@ -73,7 +75,9 @@ impl Pull<'_> {
                     ));
                 }
             }
-            Err(error) => self.failed(format!("vanished group {group} stays - {error}")),
+            Err(error) => self
+                .figures
+                .failed(self.task, format!("vanished group {group} stays - {error}")),
         }
     }
 
@@ -100,11 +104,14 @@ impl Pull<'_> {
             self.vanished_groups(&namespace, &[]).await?;
             let parent = namespace.parent().unwrap_or_default();
             if !self.job.local.may(&parent, Privileges::DATASTORE_MODIFY) {
-                self.failed(format!(
-                    "vanished {} stays - {} may not remove it",
-                    shown(&namespace),
-                    self.job.local.owner
-                ));
+                self.figures.failed(
+                    self.task,
+                    format!(
+                        "vanished {} stays - {} may not remove it",
+                        shown(&namespace),
+                        self.job.local.owner
+                    ),
+                );
                 continue;
             }
             let (store, gone) = (self.job.local.store.clone(), namespace.clone());
@@ -119,7 +126,10 @@ impl Pull<'_> {
                         shown(&namespace)
                     ));
                 }
-                Err(error) => self.failed(format!("vanished {} stays - {error}", shown(&namespace))),
+                Err(error) => self.figures.failed(
+                    self.task,
+                    format!("vanished {} stays - {error}", shown(&namespace)),
+                ),
             }
         }
         Ok(())

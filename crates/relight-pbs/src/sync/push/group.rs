@@ -63,7 +63,10 @@ impl Push<'_> {
                 if !matches!(error, SyncError::Store(_)) {
                     return Err(error);
                 }
-                self.failed(format!("sync of snapshot {} failed - {error}", entry.name));
+                self.figures.failed(
+                    self.task,
+                    format!("sync of snapshot {} failed - {error}", entry.name),
+                );
             }
         }
         if self.job.selection.remove_vanished {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::remote::Remote;
+use super::summary::Direction;
 use super::{
-    Local, Result, Selection, SyncError, SyncFigures, blocking, mapped, shown, size, stopped, unless_stopped,
+    Local, Result, Selection, SyncError, SyncFigures, blocking, mapped, shown, stopped, unless_stopped,
 };
 use crate::access::{AuthId, Privileges};
 use crate::client::Client;
@@ -69,27 +70,8 @@ pub async fn push(job: &PushJob, task: &Task) -> Result<SyncFigures> {
     };
     unless_stopped(task, push.run()).await?;
     let figures = push.figures;
-    if figures.chunks > 0 {
-        let rate = figures.bytes as f64 / begun.elapsed().as_secs_f64().max(0.001);
-        task.log(format!(
-            "summary: pushed {} in {} chunks, {} snapshots (average rate: {}/s)",
-            size(figures.bytes),
-            figures.chunks,
-            figures.snapshots,
-            size(rate as u64)
-        ));
-    } else {
-        task.log(format!(
-            "summary: no new data to push, {} snapshots added",
-            figures.snapshots
-        ));
-    }
-    if job.selection.remove_vanished {
-        task.log(format!(
-            "summary: removed vanished: snapshots: {}, groups: {}, namespaces: {}",
-            figures.removed_snapshots, figures.removed_groups, figures.removed_namespaces
-        ));
-    }
+    let removes = job.selection.remove_vanished;
+    figures.summarise(task, Direction::Push, begun.elapsed(), removes);
     Ok(figures)
 }
 
@@ -175,11 +157,10 @@ impl Push<'_> {
                     return Err(error);
                 }
                 complete = false;
-                self.failed(format!(
-                    "cannot sync {} into {} - {error}",
-                    shown(ours),
-                    shown(&theirs)
-                ));
+                self.figures.failed(
+                    self.task,
+                    format!("cannot sync {} into {} - {error}", shown(ours), shown(&theirs)),
+                );
             }
         }
         if !selection.remove_vanished {
@@ -199,12 +180,6 @@ impl Push<'_> {
             true => self.vanished_namespaces(&there, &kept).await,
             false => Ok(()),
         }
-    }
-
-    /// Something that could not be done, while the rest goes on.
-    fn failed(&mut self, what: String) {
-        self.figures.failed += 1;
-        self.task.warn(what);
     }
 
     /// Makes a namespace there, and those around it, if they are not there.
@@ -275,7 +250,10 @@ impl Push<'_> {
                 if error.is_fatal() {
                     return Err(error);
                 }
-                self.failed(format!("sync of group {} failed - {error}", group.group));
+                self.figures.failed(
+                    self.task,
+                    format!("sync of group {} failed - {error}", group.group),
+                );
             }
             let percent = 100.0 * (number + 1) as f64 / groups.len() as f64;
             self.task.log(format!(

@@ -75,16 +75,20 @@ impl Push<'_> {
         if entry.has_log {
             let log = self.file(store, entry, &FileName::CLIENT_LOG.parse()?).await?;
             if let Err(error) = self.job.client.upload_raw_log(theirs, name, log).await {
-                self.failed(format!("the log of snapshot {name} cannot be copied - {error}"));
+                self.figures.failed(
+                    self.task,
+                    format!("the log of snapshot {name} cannot be copied - {error}"),
+                );
             }
         }
         if entry.is_protected() {
             let mut parameters = of_snapshot(theirs, name);
             parameters.insert("protected".into(), true.into());
             if let Err(error) = self.remote.call(Method::PUT, "protected", parameters).await {
-                self.failed(format!(
-                    "snapshot {name} cannot be protected on the other server - {error}"
-                ));
+                self.figures.failed(
+                    self.task,
+                    format!("snapshot {name} cannot be protected on the other server - {error}"),
+                );
             }
         }
         Ok(())

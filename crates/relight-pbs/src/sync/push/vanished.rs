@@ -14,11 +14,14 @@ impl Push<'_> {
     fn may_prune(&mut self, theirs: &Namespace) -> bool {
         let may = self.may_there(theirs, Privileges::REMOTE_DATASTORE_PRUNE);
         if !may {
-            self.failed(format!(
-                "nothing is removed from {} of the other server - {} may not",
-                shown(theirs),
-                self.job.local.owner
-            ));
+            self.figures.failed(
+                self.task,
+                format!(
+                    "nothing is removed from {} of the other server - {} may not",
+                    shown(theirs),
+                    self.job.local.owner
+                ),
+            );
         }
         may
     }
@@ -46,7 +49,9 @@ impl Push<'_> {
             let parameters = of_snapshot(theirs, &name);
             match self.remote.call(Method::DELETE, "snapshots", parameters).await {
                 Ok(_) => self.figures.removed_snapshots += 1,
-                Err(error) => self.failed(format!("vanished snapshot {name} stays - {error}")),
+                Err(error) => self
+                    .figures
+                    .failed(self.task, format!("vanished snapshot {name} stays - {error}")),
             }
         }
         Ok(())
@@ -116,11 +121,14 @@ impl Push<'_> {
             self.vanished_groups(namespace, &[], &owners).await?;
             let parent = namespace.parent().unwrap_or_default();
             if !self.may_there(&parent, Privileges::REMOTE_DATASTORE_MODIFY) {
-                self.failed(format!(
-                    "vanished {} stays - {} may not remove it",
-                    shown(namespace),
-                    self.job.local.owner
-                ));
+                self.figures.failed(
+                    self.task,
+                    format!(
+                        "vanished {} stays - {} may not remove it",
+                        shown(namespace),
+                        self.job.local.owner
+                    ),
+                );
                 continue;
             }
             if !self.remote.groups(namespace).await?.is_empty() {
@@ -139,7 +147,10 @@ impl Push<'_> {
                     self.task.log(format!("deleted vanished {}", shown(namespace)));
                     self.figures.removed_namespaces += 1;
                 }
-                Err(error) => self.failed(format!("vanished {} stays - {error}", shown(namespace))),
+                Err(error) => self.figures.failed(
+                    self.task,
+                    format!("vanished {} stays - {error}", shown(namespace)),
+                ),
             }
         }
         Ok(())
