@@ -1,8 +1,10 @@
 //! What can go wrong with a PostgreSQL cluster, told so that an operator knows what to do next.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use relight_model::ByteSize;
 use relight_repo::RepoError;
 use relight_workloads::WorkloadError;
 
@@ -67,6 +69,42 @@ pub enum PostgresError {
         /// What happened.
         source: io::Error,
     },
+    /// What is to be restored has no room where it goes.
+    #[error(
+        "{}: there is not enough room: {} are needed, and there are {}, so that {} are missing; nothing was written: make room, or choose another place",
+        .place.display(), ByteSize(*.needed), ByteSize(*.room), ByteSize(.needed - .room)
+    )]
+    NoRoom {
+        /// The directory.
+        place: PathBuf,
+        /// Bytes of all that goes there.
+        needed: u64,
+        /// Bytes that there are for it.
+        room: u64,
+    },
+    /// A disk became full, and what had been made there is gone again, or goes with the folder it is in.
+    #[error(
+        "{source}: the file system is full, or allows no more files (see df and df -i); what had been made there was removed again"
+    )]
+    FullRemoved {
+        /// What happened.
+        source: Box<PostgresError>,
+    },
+    /// A disk became full in the middle of a restore.
+    #[error(
+        "{source}: no server starts from {}, and {} are taken there; make room for {}, then complete it with --delta, or remove it",
+        .directory.display(), ByteSize(*.taken), Missing(*.missing)
+    )]
+    FullMidway {
+        /// The data directory.
+        directory: PathBuf,
+        /// Bytes that are taken there.
+        taken: u64,
+        /// Bytes that are missing; zero: not known, others wrote there too.
+        missing: u64,
+        /// What happened.
+        source: Box<PostgresError>,
+    },
     /// What is stored or read is not what it should be.
     #[error("{what}: {why}")]
     Damaged {
@@ -78,6 +116,18 @@ pub enum PostgresError {
     /// What was asked for cannot or must not be done; says what to do instead.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Bytes that are missing, as far as that is known.
+struct Missing(u64);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => write!(f, "what is missing (see df and df -i)"),
+            bytes => write!(f, "{} more", ByteSize(bytes)),
+        }
+    }
 }
 
 impl PostgresError {
@@ -106,6 +156,20 @@ impl PostgresError {
         )
     }
 
+    /// Whether a disk, or what somebody may have of it, is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } | Self::FullRemoved { .. } | Self::FullMidway { .. } => true,
+            Self::Io { source, .. }
+            | Self::Repo(RepoError::Source(source))
+            | Self::Wal(WalError::Repo(RepoError::Source(source))) => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
     /// The code of the server's error (`SQLSTATE`), if it is one.
     pub fn sql_state(&self) -> Option<&str> {
         match self {
@@ -118,6 +182,12 @@ impl PostgresError {
 impl From<PostgresError> for WorkloadError {
     fn from(error: PostgresError) -> Self {
         match error {
+            full @ (PostgresError::NoRoom { .. }
+            | PostgresError::FullRemoved { .. }
+            | PostgresError::FullMidway { .. }) => {
+                let told = io::Error::new(io::ErrorKind::StorageFull, full.to_string());
+                Self::Repo(RepoError::Source(told))
+            }
             PostgresError::Repo(error) | PostgresError::Wal(WalError::Repo(error)) => Self::Repo(error),
             PostgresError::Io { action, path, source } => Self::Io { action, path, source },
             other => Self::Refused(other.to_string()),

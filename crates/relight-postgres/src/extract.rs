@@ -16,7 +16,7 @@ use crate::base;
 use crate::error::{PostgresError, Result};
 use crate::launch::{Programs, Reached, SANDBOX_PORT, Sandbox};
 use crate::protocol::{Connection, Mode};
-use crate::restore::{self, Chosen, Goal, LogRequest, Recovery, TablespaceMap};
+use crate::restore::{self, Chosen, Goal, LogRequest, NeededLog, Recovery, TablespaceMap};
 use crate::wal::store::LogStore;
 
 /// What is dumped.
@@ -101,18 +101,18 @@ impl Extraction {
             delta: false,
             sync: false,
         };
-        restore::restore(&reader, chosen.snapshot, &options, work)?;
-        if let Some(window) = chosen.window.as_ref().filter(|_| goal != Goal::Immediate) {
+        let tail = store.tail()?;
+        let catalog = store.catalog()?;
+        let window = chosen.window.as_ref().filter(|_| goal != Goal::Immediate);
+        let log = window.map(|window| {
             let request = LogRequest {
                 about: &chosen.about,
                 timeline: window.timeline,
                 goal: &goal,
-                directory: &data,
-                owner: programs.owner(),
             };
-            let tail = store.tail()?;
-            restore::put_log(store, (&store.catalog()?, &tail), &request, work)?;
-        }
+            NeededLog::find(store, (&catalog, &tail), &request)
+        });
+        restore::restore(&reader, chosen.snapshot, &options, log, work)?;
         work.note("starting a server on it");
         let mut sandbox = Sandbox::start(programs, &data, &folder.0)?;
         let reached = sandbox.wait(&data, work)?;

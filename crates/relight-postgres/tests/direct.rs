@@ -37,7 +37,7 @@ fn restored(version: u32, repo: &Repo, snapshot: &Snapshot) -> Server {
         delta: false,
         sync: false,
     };
-    restore::restore(&repo.reader(), snapshot, &options, &Work::quiet()).unwrap();
+    restore::restore(&repo.reader(), snapshot, &options, None, &Work::quiet()).unwrap();
     let server = Server::of(version, folder, data);
     server.up();
     for _ in 0..100 {

@@ -46,6 +46,7 @@ fn restored(version: u32, repo: &Repo, snapshot: &Snapshot, recovery: Recovery) 
         &repo.reader(),
         snapshot,
         &options(&data, recovery),
+        None,
         &Work::quiet(),
     )
     .unwrap();
@@ -128,7 +129,7 @@ fn tablespaces_go_where_they_are_told_and_nowhere_else() {
     let restore_to = |map: TablespaceMap| {
         let mut options = options(&data, Recovery::immediate());
         options.tablespaces = map;
-        restore::restore(&repo.reader(), &snapshot, &options, &Work::quiet())
+        restore::restore(&repo.reader(), &snapshot, &options, None, &Work::quiet())
     };
     let error = restore_to(TablespaceMap::default()).unwrap_err().to_string();
     assert!(error.contains("not empty") && error.contains("space"), "{error}");
@@ -148,7 +149,28 @@ fn tablespaces_go_where_they_are_told_and_nowhere_else() {
         &folder.path().join("elsewhere"),
     ))
     .unwrap();
-    let again = Server::of(17, folder, data);
+    let again = Server::of(17, folder, data.clone());
+    again.up();
+    assert_eq!(again.sql(ROWS), before);
+    again.down("fast");
+
+    // What is there may be brought back with its tablespace, but not over somebody else's.
+    let delta = |map: TablespaceMap| {
+        let mut options = options(&data, Recovery::immediate());
+        (options.tablespaces, options.delta) = (map, true);
+        restore::restore(&repo.reader(), &snapshot, &options, None, &Work::quiet())
+    };
+    let error = delta(TablespaceMap::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("space is left as it is")
+            && error.contains("no tablespace of the cluster that is there"),
+        "{error}"
+    );
+    delta(single(
+        &place.display().to_string(),
+        &again.folder.path().join("elsewhere"),
+    ))
+    .unwrap();
     again.up();
     assert_eq!(again.sql(ROWS), before);
     assert!(
@@ -169,8 +191,9 @@ fn a_restore_into_what_is_there_brings_back_only_what_differs() {
     server.sql("DELETE FROM t WHERE id % 1000 = 0; CREATE TABLE later AS SELECT 1 AS id");
     let mut options = options(&server.data, Recovery::immediate());
     options.delta = true;
-    let restore =
-        |options: &restore::Options| restore::restore(&repo.reader(), &snapshot, options, &Work::quiet());
+    let restore = |options: &restore::Options| {
+        restore::restore(&repo.reader(), &snapshot, options, None, &Work::quiet())
+    };
     let error = restore(&options).unwrap_err().to_string();
     assert!(error.contains("postmaster.pid"), "{error}");
     assert_eq!(
@@ -242,6 +265,7 @@ fn recovery_stops_where_it_is_told_and_a_goal_that_is_not_reached_is_an_error() 
             &repo.reader(),
             &snapshot,
             &options(&data, recovery),
+            None,
             &Work::quiet(),
         )
         .unwrap();
@@ -299,6 +323,7 @@ fn a_restore_that_breaks_off_leaves_nothing_that_starts() {
         &repo.reader(),
         &snapshot,
         &options(&data, Recovery::immediate()),
+        None,
         &work,
     )
     .unwrap_err();
@@ -310,4 +335,29 @@ fn a_restore_that_breaks_off_leaves_nothing_that_starts() {
         .output()
         .unwrap();
     assert!(!output.status.success());
+
+    // The next one says what it found, and completes it if it is told to.
+    let mut options = options(&data, Recovery::immediate());
+    let again = |options: &restore::Options| {
+        restore::restore(&repo.reader(), &snapshot, options, None, &Work::quiet())
+    };
+    let error = again(&options).unwrap_err().to_string();
+    assert!(
+        error.contains(&snapshot.id.short().to_string()) && error.contains("did not come to its end"),
+        "{error}"
+    );
+    options.delta = true;
+    let report = again(&options).unwrap();
+    assert_eq!(report.completed.unwrap().snapshot, snapshot.id.to_string());
+    assert_eq!(again(&options).unwrap().completed, None);
+
+    // Killed before anything was made: there is nothing to be completed.
+    options.directory = folder.path().join("other");
+    options.delta = false;
+    fs::create_dir(&options.directory).unwrap();
+    fs::write(options.directory.join("relight-restore.unfinished"), "{\"snaps").unwrap();
+    assert_eq!(again(&options).unwrap().completed, None);
+    let again = Server::of(17, folder, options.directory);
+    assert!(!again.data.join("relight-restore.unfinished").exists());
+    again.up();
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lab::Server;
 use relight_postgres::base::{self, Options};
-use relight_postgres::restore::{self, Action, Goal, Recovery, TablespaceMap, Timeline};
+use relight_postgres::restore::{self, Action, Goal, NeededLog, Recovery, TablespaceMap, Timeline};
 use relight_postgres::wal::store::{LogStore, NewFile};
 use relight_repo::snapshot::Snapshot;
 use relight_workloads::kind::Work;
@@ -73,7 +73,6 @@ fn rows_at(repo: &Repo, snapshots: &[Snapshot], goal: &Goal, timeline: Timeline)
         delta: false,
         sync: false,
     };
-    restore::restore(&repo.reader(), chosen.snapshot, &options, &Work::quiet()).unwrap();
     let store = LogStore::new(
         repo.repository.clone(),
         workload(),
@@ -83,16 +82,11 @@ fn rows_at(repo: &Repo, snapshots: &[Snapshot], goal: &Goal, timeline: Timeline)
         about: &chosen.about,
         timeline: chosen.window.as_ref().unwrap().timeline,
         goal,
-        directory: &data,
-        owner: Some(lab::runner()),
     };
-    restore::put_log(
-        &store,
-        (&store.catalog().unwrap(), &store.tail().unwrap()),
-        &request,
-        &Work::quiet(),
-    )
-    .unwrap();
+    let (tail, catalog) = (store.tail().unwrap(), store.catalog().unwrap());
+    let log = NeededLog::find(&store, (&catalog, &tail), &request);
+    let work = Work::quiet();
+    restore::restore(&repo.reader(), chosen.snapshot, &options, Some(log), &work).unwrap();
     let server = Server::of(17, folder, data);
     server.up();
     wait_for(|| server.sql("SELECT pg_is_in_recovery()") == "f");

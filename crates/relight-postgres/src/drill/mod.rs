@@ -159,24 +159,22 @@ fn restore<'a>(rehearsal: &Rehearsal<'a>, work: &Work) -> Result<Drill<'a>> {
         sync: false,
     };
     work.note(&format!("restoring {} to {goal}", rehearsal.subject.workload));
-    let report = restore::restore(rehearsal.reader, rehearsal.snapshot, &options, work)?;
-    sandbox::link_tablespaces(&data)?;
-    let mut size = report.bytes;
-    if let Some(window) = window.filter(|_| goal != Goal::Immediate) {
+    let store = LogStore::new(
+        rehearsal.reader.repository().clone(),
+        rehearsal.subject.workload.clone(),
+        work.cancelled.clone(),
+    );
+    let log = window.filter(|_| goal != Goal::Immediate).map(|window| {
         let request = restore::LogRequest {
             about: &about,
             timeline: window.timeline,
             goal: &goal,
-            directory: &data,
-            owner: Some(owner),
         };
-        let store = LogStore::new(
-            rehearsal.reader.repository().clone(),
-            rehearsal.subject.workload.clone(),
-            work.cancelled.clone(),
-        );
-        size += restore::put_log(&store, (&catalog, &tail), &request, work)?.bytes;
-    }
+        restore::NeededLog::find(&store, (&catalog, &tail), &request)
+    });
+    let report = restore::restore(rehearsal.reader, rehearsal.snapshot, &options, log, work)?;
+    sandbox::link_tablespaces(&data)?;
+    let size = report.bytes + report.log.bytes;
     let inventory = base::load_inventory(rehearsal.reader, rehearsal.snapshot)?;
     Ok(Drill {
         rehearsal: *rehearsal,

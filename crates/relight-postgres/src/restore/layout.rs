@@ -10,6 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::Options;
+use super::unfinished::MARK;
 use crate::base::files::{Entry, EntryKind, FileList, Tablespace};
 use crate::base::{control, label};
 use crate::error::{PostgresError, Result};
@@ -99,12 +100,15 @@ impl Places {
         })
     }
 
-    /// Refuses directories in which something is.
+    /// Refuses directories in which something is, but for the mark of a restore that had not begun yet.
     pub fn check_empty(&self) -> Result<()> {
         for root in self.roots() {
             match fs::read_dir(&root) {
                 Ok(mut entries) => {
-                    if entries.next().is_some() {
+                    let is_mark = |entry: &io::Result<fs::DirEntry>| {
+                        entry.as_ref().is_ok_and(|entry| entry.file_name() == MARK)
+                    };
+                    if entries.any(|entry| !is_mark(&entry)) {
                         return Err(PostgresError::Refused(format!(
                             "{} is not empty: nothing was changed; choose another place, or --delta to bring back into \
                              what is there",
@@ -119,6 +123,11 @@ impl Places {
         Ok(())
     }
 
+    /// The data directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The data directory and those of the tablespaces.
     pub fn roots(&self) -> Vec<PathBuf> {
         let spaces = self.tablespaces.iter().map(|(_, place)| place.clone());
@@ -127,17 +136,28 @@ impl Places {
 
     /// Where something goes. What is in tablespaces is not looked for through links.
     pub fn path(&self, path: &str) -> PathBuf {
-        for (prefix, place) in &self.tablespaces {
-            if let Some(rest) = path.strip_prefix(prefix.as_str()) {
-                if rest.is_empty() {
-                    return place.clone();
-                }
-                if let Some(rest) = rest.strip_prefix('/') {
-                    return place.join(rest);
-                }
-            }
+        match self.tablespace_of(path) {
+            Some((_, place, "")) => place.to_path_buf(),
+            Some((_, place, rest)) => place.join(rest),
+            None => self.directory.join(path),
         }
-        self.directory.join(path)
+    }
+
+    /// In which of the [roots](Self::roots) something goes.
+    pub fn root_of(&self, path: &str) -> usize {
+        self.tablespace_of(path).map_or(0, |(number, _, _)| number + 1)
+    }
+
+    /// The tablespace that a path leads into, its place, and the path from there.
+    fn tablespace_of<'p>(&self, path: &'p str) -> Option<(usize, &Path, &'p str)> {
+        let spaces = self.tablespaces.iter().enumerate();
+        spaces.into_iter().find_map(|(number, (prefix, place))| {
+            let rest = path.strip_prefix(prefix.as_str())?;
+            let below = rest.strip_prefix('/');
+            below
+                .or_else(|| rest.is_empty().then_some(rest))
+                .map(|rest| (number, place.as_path(), rest))
+        })
     }
 
     /// The links of the tablespaces.
@@ -194,7 +214,8 @@ fn is_made_anew(entry: &Entry) -> bool {
     entry.path == control::PATH || OWN.contains(&entry.path.as_str())
 }
 
-fn directory(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+/// Makes a directory, for the server's user only, or takes the one that is there.
+pub(super) fn directory(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

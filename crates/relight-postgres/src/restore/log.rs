@@ -33,7 +33,7 @@ pub struct LogReport {
     pub bytes: u64,
 }
 
-/// What log is wanted, and where.
+/// What log is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRequest<'a> {
     /// The base backup that recovery begins with.
@@ -42,74 +42,99 @@ pub struct LogRequest<'a> {
     pub timeline: Timeline,
     /// Where it ends.
     pub goal: &'a Goal,
-    /// The data directory.
-    pub directory: &'a Path,
-    /// User and group of the files.
-    pub owner: Option<(u32, u32)>,
 }
 
-/// Puts it there: from where the backup begins to the goal, along the timelines that lead to the one that is wanted.
-///
-/// # Errors
-/// The repository's, or a file could not be written.
-pub fn put_log(
-    store: &LogStore,
-    (catalog, tail): (&Catalog, &Tail),
-    request: &LogRequest<'_>,
-    work: &Work,
-) -> Result<LogReport> {
-    let wanted = wanted(catalog, tail, request.about, request.timeline, request.goal);
-    let folder = request.directory.join("pg_wal");
-    let reader = Arc::new(ChunkReader::new(store.repository().clone())?);
-    let queue = Mutex::new(VecDeque::from(wanted));
-    let (segments, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let run = || -> Result<()> {
-        while let Some((source, as_name)) = take() {
-            if work.is_cancelled() {
-                return Err(RepoError::Cancelled.into());
-            }
-            let content = match source {
-                Source::Kept(name) => store.fetch_with(&reader, catalog, name)?.ok_or_else(|| {
-                    PostgresError::damaged(
-                        name.to_string(),
-                        "it was in the repository a moment ago, and is not any more",
-                    )
-                })?,
-                Source::Begun(bytes) => bytes,
-            };
-            let path = folder.join(as_name.to_string());
-            new_file(&path, 0o600, request.owner)
-                .and_then(|()| fs::OpenOptions::new().write(true).open(&path))
-                .and_then(|file| file.write_all_at(&content, 0))
-                .map_err(PostgresError::io("write", &path))?;
-            if matches!(as_name, WalName::Segment(_)) {
-                segments.fetch_add(1, Ordering::Relaxed);
-                bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
-                work.done.fetch_add(content.len() as u64, Ordering::Relaxed);
-            }
+/// The log that a recovery needs: from where its base backup begins to the goal, along the timelines that lead to the one
+/// that is wanted.
+pub struct NeededLog<'a> {
+    store: &'a LogStore,
+    catalog: &'a Catalog,
+    files: Vec<(Source, WalName)>,
+}
+
+impl<'a> NeededLog<'a> {
+    /// Finds out which files that are. The newest pieces have to be looked at before the catalog is: a piece that goes
+    /// meanwhile goes because a snapshot has it.
+    pub fn find(
+        store: &'a LogStore,
+        (catalog, tail): (&'a Catalog, &Tail),
+        request: &LogRequest<'_>,
+    ) -> Self {
+        Self {
+            store,
+            catalog,
+            files: wanted(catalog, tail, request.about, request.timeline, request.goal),
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run)).collect();
-        let mut outcome = Ok(());
-        for thread in threads {
-            let ended = thread.join().unwrap_or_else(|_| {
-                Err(PostgresError::Refused(
-                    "a thread that fetches the log ended badly".into(),
-                ))
-            });
-            if outcome.is_ok() {
-                outcome = ended;
+    }
+
+    /// Bytes of it.
+    pub fn bytes(&self) -> u64 {
+        let segments = self
+            .files
+            .iter()
+            .filter(|(_, name)| matches!(name, WalName::Segment(_)))
+            .count() as u64;
+        segments.saturating_mul(self.catalog.segment_size().bytes())
+    }
+
+    /// Puts it into a data directory.
+    pub(super) fn put(self, directory: &Path, owner: Option<(u32, u32)>, work: &Work) -> Result<LogReport> {
+        let folder = directory.join("pg_wal");
+        let reader = Arc::new(ChunkReader::new(self.store.repository().clone())?);
+        let queue = Mutex::new(VecDeque::from(self.files));
+        let (segments, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let run = || -> Result<()> {
+            while let Some((source, as_name)) = take() {
+                if work.is_cancelled() {
+                    return Err(RepoError::Cancelled.into());
+                }
+                let content = match source {
+                    Source::Kept(name) => {
+                        self.store
+                            .fetch_with(&reader, self.catalog, name)?
+                            .ok_or_else(|| {
+                                PostgresError::damaged(
+                                    name.to_string(),
+                                    "it was in the repository a moment ago, and is not any more",
+                                )
+                            })?
+                    }
+                    Source::Begun(bytes) => bytes,
+                };
+                let path = folder.join(as_name.to_string());
+                new_file(&path, 0o600, owner)
+                    .and_then(|()| fs::OpenOptions::new().write(true).open(&path))
+                    .and_then(|file| file.write_all_at(&content, 0))
+                    .map_err(PostgresError::io("write", &path))?;
+                if matches!(as_name, WalName::Segment(_)) {
+                    segments.fetch_add(1, Ordering::Relaxed);
+                    bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+                    work.done.fetch_add(content.len() as u64, Ordering::Relaxed);
+                }
             }
-        }
-        outcome
-    })?;
-    Ok(LogReport {
-        segments: segments.into_inner(),
-        bytes: bytes.into_inner(),
-    })
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run)).collect();
+            let mut outcome = Ok(());
+            for thread in threads {
+                let ended = thread.join().unwrap_or_else(|_| {
+                    Err(PostgresError::Refused(
+                        "a thread that fetches the log ended badly".into(),
+                    ))
+                });
+                if outcome.is_ok() {
+                    outcome = ended;
+                }
+            }
+            outcome
+        })?;
+        Ok(LogReport {
+            segments: segments.into_inner(),
+            bytes: bytes.into_inner(),
+        })
+    }
 }
 
 /// Where a file of the log is taken from.

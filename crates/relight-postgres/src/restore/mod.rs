@@ -1,7 +1,8 @@
 //! Brings a base backup back as a data directory that a server can start from, and tells the server how far to replay.
 //!
 //! The order is what makes a restore that breaks off harmless: no server starts without `pg_control`, which is written
-//! last, under another name first, and only when everything else is on disk.
+//! last, under another name first, and only when everything else is on disk, the log too. Before anything else is made, a mark
+//! says what is being restored; it goes when `pg_control` has come.
 
 mod choose;
 mod configuration;
@@ -9,7 +10,9 @@ mod content;
 mod existing;
 mod layout;
 mod log;
+mod room;
 mod target;
+mod unfinished;
 mod whole;
 
 use std::fs;
@@ -23,10 +26,13 @@ use serde::Serialize;
 
 pub use choose::{Chosen, choose, choose_with};
 pub use layout::TablespaceMap;
-pub use log::{LogReport, LogRequest, put_log};
+pub use log::{LogReport, LogRequest, NeededLog};
 pub use target::{Action, Goal, Recovery, Timeline, goal_time};
+pub use unfinished::Unfinished;
 pub use whole::{Needed, Stored, refuse_tablespaces, user_and_group};
 
+use self::unfinished::Mark;
+use crate::base::files::FileList;
 use crate::base::{self, About, CONTENT, control};
 use crate::error::{PostgresError, Result};
 
@@ -62,62 +68,142 @@ pub struct Report {
     pub removed: u64,
     /// Configuration files that were not in the data directory, and where they lie now.
     pub outside: Vec<PathBuf>,
+    /// The log that was put there.
+    pub log: LogReport,
+    /// The restore that had not come to its end, and that this one has completed.
+    pub completed: Option<Unfinished>,
 }
 
-/// Restores it. No server is started.
+/// Restores it, with the log that its recovery needs if that is to be put there. No server is started.
 ///
 /// # Errors
-/// Why it could not be; then the directory has no `pg_control`, and no server starts from it.
+/// Why it could not be. Then the directory has no `pg_control`, and no server starts from it; if it was begun, it can be
+/// completed as a delta.
 pub fn restore(
     reader: &Arc<ChunkReader>,
     snapshot: &Snapshot,
     options: &Options,
+    log: Option<NeededLog<'_>>,
     work: &Work,
 ) -> Result<Report> {
-    About::of(snapshot)?;
-    let list = base::load_list(reader, snapshot)?;
     let about = About::of(snapshot)?;
+    let list = base::load_list(reader, snapshot)?;
     let places = layout::Places::new(&options.directory, &list.tablespaces, &options.tablespaces)?;
+    let unfinished = Unfinished::find(&options.directory)?;
     if options.delta {
-        existing::check(&options.directory, &about)?;
-        // From here on no server starts from what is there.
-        remove_if_there(&options.directory.join(control::PATH))?;
+        existing::check(&places, &about, unfinished.as_ref())?;
     } else {
+        if let Some(unfinished) = &unfinished {
+            return Err(unfinished.refusal(&options.directory));
+        }
         places.check_empty()?;
     }
-    let removed = if options.delta {
-        existing::clear(&places, &list)?
-    } else {
-        0
-    };
-    layout::make(&places, &list, options)?;
-    work.total
-        .store(list.bytes(), std::sync::atomic::Ordering::Relaxed);
+    let log_bytes = log.as_ref().map_or(0, NeededLog::bytes);
+    room::check(&places, &list, log_bytes)?;
+    layout::directory(&options.directory, options.owner)
+        .map_err(PostgresError::io("make", &options.directory))?;
+    let mark = Mark::set(&places, snapshot, &about)?;
+    let mut removed = 0;
+    if options.delta {
+        remove_control(&options.directory)?;
+        removed = existing::clear(&places, &list)?;
+    }
+    if let Err(error) = layout::make(&places, &list, options) {
+        if options.delta || !error.is_full() {
+            return Err(full(error, (&places, options), &list, log_bytes));
+        }
+        // Nothing has its content yet: what was reserved for it would only be in the way of others.
+        existing::give_back(&places)?;
+        return Err(PostgresError::FullRemoved {
+            source: Box::new(error),
+        });
+    }
+    let filled = fill(reader, snapshot, &list, (&places, options), log, work);
+    let mut report = filled.map_err(|error| full(error, (&places, options), &list, log_bytes))?;
+    mark.clear()?;
+    report.removed = removed;
+    report.completed = unfinished;
+    Ok(report)
+}
+
+/// Puts content into what was made; `pg_control` comes last.
+fn fill(
+    reader: &Arc<ChunkReader>,
+    snapshot: &Snapshot,
+    list: &FileList,
+    (places, options): (&layout::Places, &Options),
+    log: Option<NeededLog<'_>>,
+    work: &Work,
+) -> Result<Report> {
+    let bytes = list.bytes() + log.as_ref().map_or(0, NeededLog::bytes);
+    work.total.store(bytes, std::sync::atomic::Ordering::Relaxed);
     let archive = snapshot.archive(CONTENT)?;
     let (control_file, written) = if options.delta {
-        content::write_changed(reader, archive.root, &places, &list, work)?
+        content::write_changed(reader, archive.root, places, list, work)?
     } else {
-        content::write_all(reader, archive.root, &places, &list, work)?
+        content::write_all(reader, archive.root, places, list, work)?
     };
     configuration::write(&options.directory, options)?;
     let outside = configuration::outside(reader, snapshot, options)?;
-    layout::finish(&places, &list)?;
+    let log = match log {
+        Some(log) => log.put(&options.directory, options.owner, work)?,
+        None => LogReport::default(),
+    };
+    layout::finish(places, list)?;
     if options.sync {
-        sync(&places)?;
+        sync(places)?;
     }
     write_control(&options.directory, &control_file, options.owner)?;
+    let is_file = |entry: &&base::files::Entry| matches!(entry.kind, base::files::EntryKind::File { .. });
     Ok(Report {
         directory: options.directory.clone(),
-        files: list
-            .entries
-            .iter()
-            .filter(|entry| matches!(entry.kind, base::files::EntryKind::File { .. }))
-            .count() as u64,
+        files: list.entries.iter().filter(is_file).count() as u64,
         bytes: list.bytes(),
         written,
-        removed,
+        removed: 0,
         outside,
+        log,
+        completed: None,
     })
+}
+
+/// If the disk was full: with what is missing, and what to do about it.
+fn full(
+    error: PostgresError,
+    (places, options): (&layout::Places, &Options),
+    list: &FileList,
+    log: u64,
+) -> PostgresError {
+    if !error.is_full() {
+        return error;
+    }
+    if !options.sync {
+        return PostgresError::FullRemoved {
+            source: Box::new(error),
+        };
+    }
+    let missing = match room::lack(places, list, log) {
+        Ok(lack) => lack.map(|lack| lack.needed - lack.room),
+        Err(error) => return error,
+    };
+    PostgresError::FullMidway {
+        directory: places.directory().to_path_buf(),
+        taken: places.roots().iter().map(|root| room::taken(root)).sum(),
+        missing: missing.unwrap_or(0),
+        source: Box::new(error),
+    }
+}
+
+/// From here on no server starts from what is there, after a loss of power either.
+fn remove_control(directory: &Path) -> Result<()> {
+    remove_if_there(&directory.join(control::PATH))?;
+    let folder = directory.join("global");
+    match fs::File::open(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        opened => opened
+            .and_then(|folder| folder.sync_all())
+            .map_err(PostgresError::io("sync", &folder)),
+    }
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -10,8 +10,8 @@ use relight_repo::snapshot::Snapshot;
 use relight_repo::{Repository, SnapshotId};
 use relight_workloads::kind::Work;
 
-use super::{Goal, LogReport, LogRequest, Options, Recovery, Report, TablespaceMap, Timeline};
-use super::{choose_with, put_log, restore};
+use super::{Goal, LogRequest, NeededLog, Options, Recovery, Report, TablespaceMap, Timeline};
+use super::{choose_with, restore};
 use crate::base;
 use crate::error::{PostgresError, Result};
 use crate::wal::store::LogStore;
@@ -104,7 +104,7 @@ impl Stored {
         directory: &Path,
         owner: Option<(u32, u32)>,
         work: &Work,
-    ) -> Result<(Report, LogReport)> {
+    ) -> Result<Report> {
         let chosen = choose_with(
             &self.snapshots,
             &self.tail,
@@ -126,21 +126,17 @@ impl Stored {
             delta: false,
             sync: true,
         };
-        let report = restore(&reader, chosen.snapshot, &how, work)?;
-        let mut log = LogReport::default();
-        if let Some(window) = &chosen.window {
-            let tail = self.store.tail()?;
-            let catalog = self.store.catalog()?;
+        let tail = self.store.tail()?;
+        let catalog = self.store.catalog()?;
+        let log = chosen.window.as_ref().map(|window| {
             let request = LogRequest {
                 about: &chosen.about,
                 timeline: window.timeline,
                 goal,
-                directory,
-                owner,
             };
-            log = put_log(&self.store, (&catalog, &tail), &request, work)?;
-        }
-        Ok((report, log))
+            NeededLog::find(&self.store, (&catalog, &tail), &request)
+        });
+        restore(&reader, chosen.snapshot, &how, log, work)
     }
 }
 

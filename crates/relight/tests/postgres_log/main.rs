@@ -1,4 +1,5 @@
 //! The log of real PostgreSQL servers: received and archived, with everything killed that can be, and recovered from.
+//! And restores with it.
 
 #[path = "../../../relight-postgres/tests/lab/mod.rs"]
 mod lab;
@@ -6,3 +7,4 @@ mod log_lab;
 
 mod archive;
 mod receive;
+mod restore;

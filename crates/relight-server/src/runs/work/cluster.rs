@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use relight_model::ByteSize;
+use relight_postgres::PostgresError;
 use relight_postgres::restore::Stored;
 use relight_workloads::WorkloadError;
 use relight_workloads::bring_back::{Folder, Report};
@@ -125,20 +126,29 @@ pub(super) fn bring(
     ));
     let data = place.data();
     let done = stored.bring(&cluster.goal, snapshot, &data, cluster.owner, &task.work);
-    let (files, log) = done.map_err(|error| {
+    let files = done.map_err(|error| {
         // A cluster without its end is good for nothing.
         place.clear();
-        failed(error)
+        let mut failure = failed(match error {
+            PostgresError::FullMidway { source, .. } => PostgresError::FullRemoved { source },
+            other => other,
+        });
+        // Through the open folder, whose path says nothing to people.
+        let inner = data.display().to_string();
+        failure.message = failure
+            .message
+            .replace(&inner, &place.shown.display().to_string());
+        failure
     })?;
     place.finish()?;
     report.files = files.files;
-    report.bytes = files.bytes.saturating_add(log.bytes);
+    report.bytes = files.bytes.saturating_add(files.log.bytes);
     task.note(&format!(
         "{} files, {}, and {} segments of the log, {}",
         files.files,
         ByteSize(files.bytes),
-        log.segments,
-        ByteSize(log.bytes)
+        files.log.segments,
+        ByteSize(files.log.bytes)
     ));
     for path in &files.outside {
         // Through the open folder, whose path says nothing to people.

@@ -186,7 +186,6 @@ struct Report {
     goal: String,
     #[serde(flatten)]
     restored: restore::Report,
-    log: restore::LogReport,
     reached: Option<&'static str>,
     fetch_seconds: f64,
     replay_seconds: f64,
@@ -301,23 +300,27 @@ fn bring_back(
     let work = watched(global);
     let meter = meter(global, &work);
     let reader = Arc::new(ChunkReader::new(repository.clone())?);
-    let restored = restore::restore(&reader, chosen.snapshot, how, &work)?;
-    let mut log = restore::LogReport::default();
-    if (options.with_log || options.start)
-        && let Some(window) = &chosen.window
+    let store = LogStore::new(repository.clone(), workload.clone(), work.cancelled.clone());
+    let needed;
+    let log = match chosen
+        .window
+        .as_ref()
+        .filter(|_| options.with_log || options.start)
     {
-        let store = LogStore::new(repository.clone(), workload.clone(), work.cancelled.clone());
-        let tail = store.tail()?;
-        let catalog = store.catalog()?;
-        let request = restore::LogRequest {
-            about: &chosen.about,
-            timeline: window.timeline,
-            goal,
-            directory,
-            owner: how.owner,
-        };
-        log = restore::put_log(&store, (&catalog, &tail), &request, &work)?;
-    }
+        Some(window) => {
+            // In this order, too.
+            let tail = store.tail()?;
+            needed = (store.catalog()?, tail);
+            let request = restore::LogRequest {
+                about: &chosen.about,
+                timeline: window.timeline,
+                goal,
+            };
+            Some(restore::NeededLog::find(&store, (&needed.0, &needed.1), &request))
+        }
+        None => None,
+    };
+    let restored = restore::restore(&reader, chosen.snapshot, how, log, &work)?;
     drop(meter);
     let fetch_seconds = began.elapsed().as_secs_f64();
     let replay = Instant::now();
@@ -333,7 +336,6 @@ fn bring_back(
         workload: workload.to_string(),
         goal: goal.to_string(),
         restored,
-        log,
         reached: reached.map(|reached| match reached {
             Reached::InProduction => "in production",
             Reached::Standby => "standby",
@@ -460,7 +462,7 @@ fn remarks(options: &Options, stop: Timestamp) -> Vec<String> {
 
 fn words(report: &Report, out: &mut String) {
     let elapsed = Duration::from_secs_f64(report.fetch_seconds);
-    let rate = Rate::of(report.restored.written + report.log.bytes, elapsed)
+    let rate = Rate::of(report.restored.written + report.restored.log.bytes, elapsed)
         .map_or(String::new(), |rate| format!(", {rate}"));
     out.push_str(&format!(
         "{} of {} restored to {}\n",
@@ -468,6 +470,13 @@ fn words(report: &Report, out: &mut String) {
         report.workload,
         report.restored.directory.display()
     ));
+    if let Some(unfinished) = &report.restored.completed {
+        out.push_str(&format!(
+            "  completes a restore of {} that began at {} and did not come to its end\n",
+            unfinished.short(),
+            unfinished.began.strftime("%Y-%m-%d %H:%M:%SZ"),
+        ));
+    }
     out.push_str(&format!(
         "  {} files, {}, of which {} written, in {}{rate}\n",
         report.restored.files,
@@ -475,11 +484,11 @@ fn words(report: &Report, out: &mut String) {
         ByteSize(report.restored.written),
         TimeSpan(Duration::from_millis(elapsed.as_millis() as u64)),
     ));
-    if report.log.segments > 0 {
+    if report.restored.log.segments > 0 {
         out.push_str(&format!(
             "  {} segments of the log, {}\n",
-            report.log.segments,
-            ByteSize(report.log.bytes)
+            report.restored.log.segments,
+            ByteSize(report.restored.log.bytes)
         ));
     }
     out.push_str(&format!("  goal: {}\n", report.goal));
