@@ -8,7 +8,9 @@
 //! acknowledges no transaction before it is in the repository.
 
 mod begin;
+mod link;
 mod message;
+mod options;
 mod run;
 mod shared;
 mod slot;
@@ -17,6 +19,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod watch;
 
-pub use run::{ALARM, Options, receive, slot_name};
+pub(super) use link::start_sending;
+pub(super) use message::Message;
+pub use options::{ALARM, Options, slot_name};
+pub use run::receive;
 pub use slot::SlotState;

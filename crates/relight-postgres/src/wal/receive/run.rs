@@ -1,27 +1,23 @@
 //! The receiver as a whole: connects, begins where it must, follows timelines, comes back after whatever happens.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use relight_model::workload::Workload;
-use relight_workloads::log::Following;
-
-use super::begin::{self, Begin, Identity};
+use super::begin::{self, Begin};
+use super::link::{Link, start_sending};
+use super::options::Options;
 use super::shared::{Shared, Stretch};
-use super::slot::SlotState;
 use super::spool::{Spool, Writer};
 use super::stream::{End, Stream};
 use super::upload::{self, Uploader};
-use crate::connect::Settings;
+use super::watch::Watch;
 use crate::error::PostgresError;
 use crate::lsn::Lsn;
-use crate::protocol::{Connection, Mode};
+use crate::protocol::Connection;
 use crate::wal::error::{Result, WalError};
-use crate::wal::history::{History, Tree};
-use crate::wal::name::{SegmentSize, Timeline, WalName};
+use crate::wal::history::Tree;
+use crate::wal::name::{Timeline, WalName};
 use crate::wal::store::{LogStore, NewFile};
 use crate::wal::summary::Cluster;
 use crate::wal::windows::KnownGap;
@@ -30,71 +26,8 @@ use crate::wal::windows::KnownGap;
 const IN_USE: &str = "55006";
 /// The server has removed what was asked for.
 const REMOVED: &str = "58P01";
-/// How often the slot is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LEAST_WAIT: Duration = Duration::from_millis(500);
 const MOST_WAIT: Duration = Duration::from_secs(10);
-/// An alarm is raised when the server keeps more bytes for a slot, if nothing else is said.
-pub const ALARM: u64 = 1 << 30;
-/// Bytes that may wait on this machine, if nothing else is said.
-const SPOOL: u64 = 1 << 30;
-
-/// How to receive.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How the server is reached.
-    pub settings: Settings,
-    /// Name of the slot.
-    pub slot: String,
-    /// Make the slot if there is none.
-    pub create_slot: bool,
-    /// Folder for what was received and is not in the repository yet.
-    pub spool: PathBuf,
-    /// Bytes that may wait there; beyond it the server waits.
-    pub limit: u64,
-    /// What is new is stored at least this often.
-    pub every: Duration,
-    /// An alarm is raised when the server keeps more than so many bytes for the slot.
-    pub alarm: u64,
-    /// Who is told how it goes.
-    pub following: Option<Arc<Following>>,
-}
-
-impl Options {
-    /// As it is done if nothing else is said.
-    pub fn new(settings: Settings, workload: &Workload, spool: PathBuf) -> Self {
-        Self {
-            settings,
-            slot: slot_name(workload),
-            create_slot: true,
-            spool,
-            limit: SPOOL,
-            every: Duration::from_millis(500),
-            alarm: ALARM,
-            following: None,
-        }
-    }
-
-    /// Tells what is wrong about something, or that nothing is.
-    pub(super) fn tell(&self, about: &'static str, words: Option<String>) {
-        if let Some(following) = &self.following {
-            following.alarm(about, words);
-        }
-    }
-}
-
-/// The slot of a workload: its name in the letters that the names of slots may have.
-pub fn slot_name(workload: &Workload) -> String {
-    let allowed = |letter: char| match letter.to_ascii_lowercase() {
-        letter if letter.is_ascii_alphanumeric() => letter,
-        _ => '_',
-    };
-    let name: String = workload.name().chars().map(allowed).collect();
-    let mut slot = format!("relight_{name}");
-    slot.truncate(63);
-    slot
-}
-
 /// Receives until `cancelled`; then everything that was received is stored before this returns.
 ///
 /// # Errors
@@ -166,128 +99,6 @@ fn check_cluster(store: &LogStore, found: &Cluster) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Two connections to one server: for the log, and for questions.
-struct Link {
-    replication: Connection,
-    queries: Connection,
-    identity: Identity,
-    cluster: Cluster,
-    slot: SlotState,
-}
-
-impl Link {
-    fn open(options: &Options, cancelled: &Arc<AtomicBool>) -> Result<Self> {
-        let mut replication = Connection::open(&options.settings, Mode::Replication)?;
-        replication.set_cancelled(cancelled.clone());
-        let mut queries = Connection::open(&replication.same_server(&options.settings), Mode::Queries)?;
-        queries.set_cancelled(cancelled.clone());
-        let server = replication.server().to_string();
-        let protocol = |why: &str| PostgresError::Protocol {
-            server: server.clone(),
-            why: why.to_string(),
-        };
-        let set = replication.rows("IDENTIFY_SYSTEM")?;
-        let row = set.first().ok_or_else(|| protocol("it does not say who it is"))?;
-        let identity = Identity {
-            system: row
-                .parse("systemid")
-                .ok_or_else(|| protocol("it does not say who it is"))?,
-            timeline: Timeline(
-                row.parse("timeline")
-                    .ok_or_else(|| protocol("it has no timeline"))?,
-            ),
-            position: row
-                .parse("xlogpos")
-                .ok_or_else(|| protocol("it has no position"))?,
-        };
-        let size = queries.value("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")?;
-        let size: u64 = size
-            .parse()
-            .map_err(|_| protocol("it does not say how long its segments are"))?;
-        let cluster = Cluster {
-            system: identity.system,
-            major: replication.major_version()?,
-            segment_size: SegmentSize::try_from(size)?,
-        };
-        let slot = ready_slot(&mut replication, &mut queries, options)?;
-        Ok(Self {
-            replication,
-            queries,
-            identity,
-            cluster,
-            slot,
-        })
-    }
-
-    /// The files that tell the server's history.
-    fn histories(&mut self) -> Result<(Tree, Vec<NewFile>)> {
-        let (mut tree, mut files) = (Tree::default(), Vec::new());
-        let mut wanted = vec![self.identity.timeline];
-        while let Some(timeline) = wanted.pop() {
-            if timeline.0 <= 1 {
-                continue;
-            }
-            let answer = self.replication.rows(&format!("TIMELINE_HISTORY {timeline}"));
-            let set = match answer {
-                Ok(set) => set,
-                // Those of ancestors may be gone; the newest tells all of them.
-                Err(error) if error.sql_state().is_some() && timeline != self.identity.timeline => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let Some(content) = set.first().and_then(|row| row.get("content")) else {
-                continue;
-            };
-            let bytes = content.as_bytes().to_vec();
-            let history = History::parse(timeline, &bytes)?;
-            if timeline == self.identity.timeline {
-                wanted.extend(history.steps.iter().map(|step| step.from));
-            }
-            tree.insert(history);
-            files.push(NewFile {
-                name: WalName::History(timeline),
-                bytes,
-                system: Some(self.identity.system),
-            });
-        }
-        Ok((tree, files))
-    }
-}
-
-/// Makes the slot, or makes it again if it was lost.
-fn ready_slot(
-    replication: &mut Connection,
-    queries: &mut Connection,
-    options: &Options,
-) -> Result<SlotState> {
-    let name = &options.slot;
-    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(valid) {
-        return Err(WalError::Refused(format!(
-            "{name:?} is not the name of a slot: lower-case letters, digits and _, at most 63 of them"
-        )));
-    }
-    let found = SlotState::look(queries, name)?;
-    match found {
-        Some(slot) if !slot.is_lost() => return Ok(slot),
-        Some(_) if options.create_slot => {
-            tracing::warn!(
-                "slot {name} was lost; it is made anew, and the log has a gap: make a new base backup"
-            );
-            replication.query(&format!("DROP_REPLICATION_SLOT {name}"))?;
-        }
-        None if options.create_slot => {}
-        _ => {
-            return Err(WalError::Refused(format!(
-                "there is no slot {name} on the server that can be used; leave --no-create-slot out, or make it with \
-                 SELECT pg_create_physical_replication_slot('{name}', true)"
-            )));
-        }
-    }
-    replication.query(&format!("CREATE_REPLICATION_SLOT {name} PHYSICAL RESERVE_WAL"))?;
-    let slot = SlotState::look(queries, name)?;
-    slot.ok_or_else(|| WalError::Refused(format!("slot {name} is gone right after it was made")))
 }
 
 struct Receiver<'a> {
@@ -491,10 +302,11 @@ impl Receiver<'_> {
     /// Asks the server to send from there on.
     fn start(&mut self, connection: &mut Connection, timeline: Timeline, start: Lsn) -> Result<()> {
         let place = (timeline, start);
-        self.ask(connection, place)?;
+        let slot = &self.options.slot;
+        start_sending(connection, Some(slot), timeline, start)?;
         self.options.tell("connection", None);
         if let Some(following) = &self.options.following {
-            let (server, slot) = (connection.server(), &self.options.slot);
+            let server = connection.server();
             following.doing(format!(
                 "receives from {server} with the slot {slot}, timeline {timeline}"
             ));
@@ -555,36 +367,6 @@ impl Receiver<'_> {
             cause: cause.to_string(),
         }))
     }
-
-    fn ask(
-        &self,
-        connection: &mut Connection,
-        (timeline, start): (Timeline, Lsn),
-    ) -> Result<(), PostgresError> {
-        use crate::protocol::Event;
-        let slot = &self.options.slot;
-        connection.send_query(&format!(
-            "START_REPLICATION SLOT {slot} PHYSICAL {start} TIMELINE {timeline}"
-        ))?;
-        let mut failure = None;
-        let server = connection.server().to_string();
-        loop {
-            match connection.event()? {
-                Event::CopyBoth => return Ok(()),
-                Event::Error(message) => failure = Some(message),
-                Event::Ready => {
-                    return Err(match failure {
-                        Some(message) => PostgresError::Server { server, message },
-                        None => PostgresError::Protocol {
-                            server,
-                            why: "it does not begin to send the log".into(),
-                        },
-                    });
-                }
-                _ => {}
-            }
-        }
-    }
 }
 
 /// Whether it is the server's error of that code.
@@ -598,55 +380,5 @@ fn is_hopeless(error: &WalError) -> bool {
         error if is_code(error, IN_USE) => false,
         WalError::Server(error) => matches!(**error, PostgresError::Settings(_)),
         other => !other.is_passing(),
-    }
-}
-
-/// Looks at the slot now and then, and raises the alarm.
-struct Watch<'a> {
-    options: &'a Options,
-    connection: std::sync::Mutex<Connection>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(options: &'a Options, connection: Connection) -> Self {
-        Self {
-            options,
-            connection: std::sync::Mutex::new(connection),
-        }
-    }
-
-    fn run(&self, stop: &AtomicBool) {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut said: Option<(String, Timestamp)> = None;
-        let mut looked: Option<Instant> = None;
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(50));
-            if looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
-                continue;
-            }
-            looked = Some(Instant::now());
-            // If the server does not answer, the other connection notices as well.
-            let Ok(Some(slot)) = SlotState::look(&mut connection, &self.options.slot) else {
-                continue;
-            };
-            let alarm = slot.alarm(&self.options.slot, self.options.alarm);
-            let now = Timestamp::now();
-            if let Some(following) = &self.options.following {
-                following.well(now, Some(slot.kept()), slot.limit);
-                following.alarm("slot", alarm.clone());
-            }
-            // The same words once a minute.
-            let repeated = |alarm: &String| {
-                said.as_ref()
-                    .is_some_and(|(words, when)| words == alarm && now.duration_since(*when).as_secs() < 60)
-            };
-            if let Some(alarm) = alarm.filter(|alarm| !repeated(alarm)) {
-                tracing::warn!("{alarm}");
-                said = Some((alarm, now));
-            }
-        }
     }
 }

@@ -3,9 +3,11 @@
 
 use serde::Serialize;
 
-use crate::error::{PostgresError, Result};
+use super::options::Options;
+use crate::error::PostgresError;
 use crate::lsn::Lsn;
 use crate::protocol::{Connection, literal};
+use crate::wal::error::{Result, WalError};
 
 /// A slot as the server shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,7 +28,7 @@ pub struct SlotState {
 
 impl SlotState {
     /// Asks the server, on a connection for queries. None if there is no such slot.
-    pub fn look(connection: &mut Connection, slot: &str) -> Result<Option<Self>> {
+    pub fn look(connection: &mut Connection, slot: &str) -> Result<Option<Self>, PostgresError> {
         let set = connection.rows(&format!(
             "SELECT slot_type, restart_lsn, wal_status, safe_wal_size, active, \
              (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep, \
@@ -92,6 +94,41 @@ impl SlotState {
             _ => None,
         }
     }
+}
+
+/// Makes the slot, or makes it again if it was lost.
+pub(super) fn ready(
+    replication: &mut Connection,
+    queries: &mut Connection,
+    options: &Options,
+) -> Result<SlotState> {
+    let name = &options.slot;
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(valid) {
+        return Err(WalError::Refused(format!(
+            "{name:?} is not the name of a slot: lower-case letters, digits and _, at most 63 of them"
+        )));
+    }
+    let found = SlotState::look(queries, name)?;
+    match found {
+        Some(slot) if !slot.is_lost() => return Ok(slot),
+        Some(_) if options.create_slot => {
+            tracing::warn!(
+                "slot {name} was lost; it is made anew, and the log has a gap: make a new base backup"
+            );
+            replication.query(&format!("DROP_REPLICATION_SLOT {name}"))?;
+        }
+        None if options.create_slot => {}
+        _ => {
+            return Err(WalError::Refused(format!(
+                "there is no slot {name} on the server that can be used; leave --no-create-slot out, or make it with \
+                 SELECT pg_create_physical_replication_slot('{name}', true)"
+            )));
+        }
+    }
+    replication.query(&format!("CREATE_REPLICATION_SLOT {name} PHYSICAL RESERVE_WAL"))?;
+    let slot = SlotState::look(queries, name)?;
+    slot.ok_or_else(|| WalError::Refused(format!("slot {name} is gone right after it was made")))
 }
 
 #[cfg(test)]

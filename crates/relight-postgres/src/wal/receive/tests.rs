@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::begin::{Begin, Identity, at_slot, begin, gap};
-use super::run::{Options, slot_name};
+use super::options::{Options, slot_name};
 use super::shared::{Shared, Stretch};
 use super::spool::{Spool, Writer};
 use super::upload::{Uploader, salvage};

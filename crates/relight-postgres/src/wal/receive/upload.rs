@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::run::Options;
+use super::options::Options;
 use super::shared::{Shared, Stretch};
 use super::spool::Spool;
 use crate::lsn::Lsn;
