@@ -77,8 +77,7 @@ fn reaches(repo: &Repo) -> Timestamp {
     windows.unwrap().reaches.unwrap()
 }
 
-/// Waits until the server was looked at once more. What a look does not see before its segment is archived and the next
-/// one has begun cannot be known to be in the archive.
+/// Waits until the server was looked at once more.
 fn wait_look(following: &Following) {
     let began = Instant::now();
     let now = Timestamp::now() + SignedDuration::from_millis(200);
@@ -102,11 +101,9 @@ fn wait_quiet(repo: &Repo) {
     }
 }
 
-#[test]
-fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
-    let repo = Repo::new();
-    let archive = lab::folder();
-    let copy = lab::archive_command(archive.path());
+/// A cluster with a base backup, and its place in a plan.
+fn archiving(repo: &Repo, archive: &Path) -> (Server, Subject) {
+    let copy = lab::archive_command(archive);
     let server = Server::start(
         17,
         &format!("archive_mode = on\narchive_command = '{copy}'\nautovacuum = off"),
@@ -122,6 +119,14 @@ fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
         source: Words::new(toml::from_str::<toml::Table>(&source).unwrap()),
         probe: Words::default(),
     };
+    (server, subject)
+}
+
+#[test]
+fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
+    let repo = Repo::new();
+    let archive = lab::folder();
+    let (server, subject) = archiving(&repo, archive.path());
     followed(&repo, &subject, |following| {
         server.sql("INSERT INTO t VALUES (1)");
         wait_look(following);
@@ -158,4 +163,54 @@ fn a_server_where_nothing_happens_loses_nothing_without_a_receiver() {
         let words = following.seen().alarms["archiving"].clone();
         assert!(words.contains("archive_command fails"), "{words}");
     });
+}
+
+#[test]
+fn what_was_archived_before_the_first_look_is_not_missed_and_what_was_not_is() {
+    let repo = Repo::new();
+    let archive = lab::folder();
+    let (server, subject) = archiving(&repo, archive.path());
+    // Nobody looks while it commits, closes its segment and goes on in the next one.
+    server.sql("INSERT INTO t VALUES (1)");
+    push(&repo, &server, archive.path());
+    server.sql("CHECKPOINT");
+    followed(&repo, &subject, |_| wait_quiet(&repo));
+
+    // It commits there too: that is in no archive.
+    server.sql("INSERT INTO t VALUES (2)");
+    push(&repo, &server, archive.path());
+    server.sql("INSERT INTO t VALUES (3)");
+    server.sql("CHECKPOINT");
+    let missed = Timestamp::now();
+    followed(&repo, &subject, |following| {
+        wait_look(following);
+        wait_look(following);
+    });
+    assert!(reaches(&repo) < missed, "{} {missed}", reaches(&repo));
+    push(&repo, &server, archive.path());
+    followed(&repo, &subject, |_| wait_quiet(&repo));
+
+    // A transaction that was given up is missed by nobody.
+    server.sql("INSERT INTO t VALUES (4)");
+    push(&repo, &server, archive.path());
+    server.sql("BEGIN; INSERT INTO t VALUES (5); ROLLBACK");
+    server.sql("CHECKPOINT");
+    followed(&repo, &subject, |_| wait_quiet(&repo));
+
+    // What cannot be looked at is taken for missing: a role that may not have the log sent.
+    server.sql("CREATE ROLE reader LOGIN IN ROLE pg_monitor");
+    push(&repo, &server, archive.path());
+    server.sql("CHECKPOINT");
+    let reader = server.url().replace("user=postgres", "user=reader");
+    let source = format!("url = '{reader}'\nlog = 'archive'");
+    let reading = Subject {
+        source: Words::new(toml::from_str::<toml::Table>(&source).unwrap()),
+        ..subject.clone()
+    };
+    followed(&repo, &reading, |following| {
+        wait_look(following);
+        wait_look(following);
+    });
+    assert!(reaches(&repo) < Timestamp::now() - SignedDuration::from_secs(1));
+    followed(&repo, &subject, |_| wait_quiet(&repo));
 }

@@ -14,6 +14,7 @@ use super::outlook::Outlook;
 use super::receive::{self, SlotState};
 use super::store::LogStore;
 use super::tail::{Head, PULSE, TailPiece};
+use super::unarchived::{self, Stretch};
 use crate::connect::Settings;
 use crate::error::PostgresError;
 use crate::kind::{LogBy, Source};
@@ -22,6 +23,8 @@ use crate::protocol::{Connection, Mode};
 
 /// How often somebody else's slot or archive is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long it takes until a server that did not send its log is asked for it again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Follows the log until it is cancelled, or until there is somebody else's work to be taken over.
 pub(super) fn follow(
@@ -91,6 +94,7 @@ struct Look {
 fn watch_archive(store: &LogStore, settings: &Settings, following: &Following) -> Result<()> {
     let mut connection = Connection::open(settings, Mode::Queries)?;
     connection.set_cancelled(following.cancelled.clone());
+    let server = connection.same_server(settings);
     following.doing("the server archives its log itself (archive_command)");
     let mut quiet = Quiet::default();
     while !following.is_cancelled() {
@@ -108,7 +112,9 @@ fn watch_archive(store: &LogStore, settings: &Settings, following: &Following) -
                         workload: store.workload().to_string(),
                     });
                 }
-                if let Some(since) = quiet.see(look.clone(), &outlook) {
+                let size = cluster.segment_size;
+                let mut ask = |stretch| unarchived::is_quiet(&server, stretch, size, &following.cancelled);
+                if let Some(since) = quiet.see(look.clone(), &outlook, &mut ask) {
                     let mut head = Head::new(cluster, look.timeline, since);
                     (head.confirmed, head.quiet) = (Some(look.time), Some(look.transactions));
                     store.put_tail(&TailPiece {
@@ -128,12 +134,20 @@ fn watch_archive(store: &LogStore, settings: &Settings, following: &Following) -
 #[derive(Debug, Default)]
 struct Quiet {
     since: Option<Look>,
+    /// What the server was asked to send last, and when; and what came of it.
+    asked: Option<(Stretch, Instant, Option<bool>)>,
 }
 
 impl Quiet {
     /// The server was looked at. Gives where the log had come to when the last transaction ended, if all of that can be
-    /// recovered: then nothing is missing.
-    fn see(&mut self, look: Look, outlook: &Outlook) -> Option<Lsn> {
+    /// recovered: then nothing is missing. `ask` tells whether nothing happened in what is not in the archive yet, if that
+    /// can be known.
+    fn see(
+        &mut self,
+        look: Look,
+        outlook: &Outlook,
+        ask: &mut dyn FnMut(Stretch) -> Option<bool>,
+    ) -> Option<Lsn> {
         let window = outlook.view.latest()?;
         if self.since.is_none() {
             // As it was when somebody last looked, perhaps before this program was started.
@@ -152,8 +166,35 @@ impl Quiet {
         if !goes_on {
             self.since = Some(look);
         }
-        let since = self.since.as_ref()?;
-        (window.timeline == since.timeline && since.at <= window.to.lsn).then_some(since.at)
+        let since = self.since.as_mut()?;
+        if window.timeline != since.timeline {
+            return None;
+        }
+        if since.at > window.to.lsn {
+            // It was looked at when the server had gone on already. What is missing may be nothing.
+            let stretch = Stretch {
+                timeline: since.timeline,
+                from: window.to.lsn,
+                to: since.at,
+            };
+            let known = self.asked.filter(|(of, when, answer)| {
+                *of == stretch && (answer.is_some() || when.elapsed() < ASK_AGAIN)
+            });
+            let answer = match known {
+                _ if stretch.is_empty(outlook.catalog.segment_size()) => Some(true),
+                Some((_, _, answer)) => answer,
+                None => {
+                    let answer = ask(stretch);
+                    self.asked = Some((stretch, Instant::now(), answer));
+                    answer
+                }
+            };
+            if answer != Some(true) {
+                return None;
+            }
+            since.at = window.to.lsn;
+        }
+        Some(since.at)
     }
 }
 

@@ -21,6 +21,7 @@ pub mod summary;
 pub mod tail;
 #[cfg(test)]
 mod testing;
+mod unarchived;
 pub mod walk;
 #[cfg(test)]
 mod walk_tests;
