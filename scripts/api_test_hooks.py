@@ -1,5 +1,5 @@
 """What api-test adds to the calls that schemathesis makes up: names with a slash, which it does not put into paths by itself, and
-bodies that speak of what there is."""
+bodies and paths that speak of what there is."""
 
 import json
 import os
@@ -16,6 +16,8 @@ def before_call(context, case, kwargs):
     if "name" in (case.path_parameters or {}):
         case.path_parameters["name"] = str(case.path_parameters["name"]).replace("~", "%2F")
     label = context.operation.label
+    for name, others in REAL["instead"].get(label, {}).items():
+        case.path_parameters[name] = others.get(case.path_parameters.get(name), case.path_parameters.get(name))
     if label in turns and isinstance(case.body, dict):
         turns[label] += 1
         if turns[label] % 2:

@@ -176,7 +176,7 @@ def plan(server):
 
 
 def access(server):
-    """A user is added, and logged out."""
+    """A user is added, logged out, and removed."""
     browser = Browser()
     hands = Hands(browser)
     try:
@@ -198,6 +198,14 @@ def access(server):
         hands.press(ENTER)
         browser.wait("that it is over", "![...document.querySelectorAll('button')].some((one) => one.getAttribute('aria-label')?.startsWith('Log keys@pbs out'))")
         assert stranger.ask("GET", "/api/v1/workloads")[0] == 401
+        browser.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
+        browser.js("document.getElementById('main').focus()")
+        hands.reach("remove keys@pbs")
+        hands.press(ENTER)
+        browser.wait("what would go", "document.activeElement?.textContent === 'Remove keys@pbs' && document.activeElement.tagName === 'H2'")
+        hands.reach("BUTTON|||Remove keys@pbs")
+        hands.press(ENTER)
+        browser.wait("that it is gone", "document.querySelector('.note.well')?.innerText.includes('keys@pbs is removed')")
         browser.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
     finally:
         browser.close()

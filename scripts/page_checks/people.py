@@ -142,12 +142,54 @@ def second_person(server, axe):
         one.wait("that it is approved", "document.querySelector('.note.well')")
         click(one, "Give a role", "document.querySelector('main')")
         one.wait("the role", "[...document.querySelectorAll('td li')].some((one) => one.textContent.startsWith('Viewer at /datastore/main'))")
-        assert Api(server.url).log_in("nobody@pbs").data("workloads")["data"], "the role is given"
+        nobody = Api(server.url).log_in("nobody@pbs")
+        assert nobody.data("workloads")["data"], "the role is given"
+
+        # Somebody is removed for good.
+        one.js("document.querySelector('[aria-label=\"remove nobody@pbs\"]').click()")
+        click(one, "Remove nobody@pbs")
+        one.wait("that it waits", "document.querySelector('.review .told')?.innerText.includes('request 5')")
+        one.shot("approval-remove-waits")
+        check(one, "a removal that waits")
+        assert nobody.ask("GET", "/api/v1/workloads")[0] == 200
+        decide(other, 5, "Approve", "she has left")
+        one.wait("that it is approved", "document.querySelector('.review .note.well')")
+        click(one, "Remove nobody@pbs")
+        one.wait("that she is gone", "document.querySelector('.note.well')?.innerText.includes('nobody@pbs is removed')")
+        assert nobody.ask("GET", "/api/v1/workloads")[0] == 401
         complaints = [line for browser in (one, other) for line in browser.complaints() if "409" not in line and "403" not in line]
         assert not complaints, complaints
     finally:
         one.close()
         other.close()
+
+
+def remove_user(browser, server, row, check):
+    """Somebody who is logged in and has a token is removed: shown first, left, then done."""
+    browser.js("document.querySelector('[aria-label=\"let in eve@pbs\"]').click()")
+    browser.wait("that she is let in", f"{row}?.innerText.includes('Keep out')")
+    eve = Api(server.url).log_in("eve@pbs")
+    _, _, body = eve.ask("POST", "/api/v1/users/eve@pbs/tokens", {"name": "phone", "expires": None})
+    secret = json.loads(body)["data"]["secret"]
+    token = lambda: Api(server.url).ask("GET", "/api/v1/workloads", headers={"Authorization": f"PBSAPIToken eve@pbs!phone:{secret}"})[0]
+    browser.go("#/runs", "Runs")
+    browser.go("#/access", "Access")
+    assert not browser.js("return document.querySelector('[aria-label=\"remove jane@pbs\"]')"), "nobody is asked to remove itself"
+    ask = "document.querySelector('[aria-label=\"remove eve@pbs\"]').click()"
+    browser.js(ask)
+    browser.wait("what would go", "document.querySelector('.review')?.innerText.includes('eve@pbs!phone') && document.activeElement?.tagName === 'H2'")
+    browser.shot("access-remove")
+    check(browser, "what removing a user would do")
+    click(browser, "Leave it")
+    browser.wait("that it is left", "!document.querySelector('.review')")
+    assert token() == 200 and eve.ask("GET", "/api/v1/workloads")[0] == 200
+    browser.js(ask)
+    click(browser, "Remove eve@pbs")
+    browser.wait("that she is gone", f"!({row}) && document.querySelector('.note.well')?.innerText.includes('eve@pbs is removed')")
+    browser.wait("her session", "![...document.querySelectorAll('button')].some((one) => one.getAttribute('aria-label')?.startsWith('Log eve@pbs out'))")
+    browser.shot("access-removed")
+    assert (token(), eve.ask("GET", "/api/v1/workloads")[0]) == (401, 401), "at once"
+    assert eve.ask("POST", "/api/v1/session", {"user": "eve@pbs", "password": "Secret12345"})[0] == 401
 
 
 def check_access(server, axe):
@@ -205,6 +247,7 @@ def check_access(server, axe):
         browser.wait("that she is kept out", f"{row}?.innerText.includes('Let in')")
         assert eve.ask("GET", "/api/v1/workloads")[0] == 401
         assert eve.ask("POST", "/api/v1/session", {"user": "eve@pbs", "password": "Secret12345"})[0] == 401
+        remove_user(browser, server, row, check)
         complaints = [line for line in browser.complaints() if "400" not in line]
         assert not complaints, complaints
     finally:
@@ -216,7 +259,7 @@ def check_access(server, axe):
     assert [user["user"] for user in users["data"]] == ["viewer@pbs"] and not users["may-change-users"] and not users["may-change-rules"], users
     rule = {"path": "/", "who": "viewer@pbs", "role": "Admin", "below": True}
     for method, path, body in (
-            ("POST", "users", {"user": "mallory@pbs", "password": "Secret12345", "comment": ""}), ("PUT", "users/jane@pbs", {"enabled": False}),
+            ("POST", "users", {"user": "mallory@pbs", "password": "Secret12345", "comment": ""}), ("PUT", "users/jane@pbs", {"enabled": False}), ("DELETE", "users/jane@pbs", None),
             ("POST", "users/jane@pbs/tokens", {"name": "mine", "expires": None}), ("DELETE", "users/jane@pbs/tokens/laptop", None), ("PUT", "rules", rule),
             ("DELETE", "rules?path=/&who=jane@pbs&role=Admin", None)):
         assert viewer.ask(method, "/api/v1/" + path, body)[0] == 403, path
@@ -224,6 +267,7 @@ def check_access(server, axe):
     for body in ({**rule, "role": "King"}, {**rule, "path": "/nowhere/at/all"}, {**rule, "who": "../x"}, {**rule, "who": "mallory@pbs"}):
         assert admin.ask("PUT", "/api/v1/rules", body)[0] == 400, body
     assert admin.ask("PUT", "/api/v1/users/jane@pbs", {"enabled": False})[0] == 400
+    assert admin.ask("DELETE", "/api/v1/users/jane@pbs")[0] == 400
     browser = Browser(width=390, height=844)
     try:
         log_in(browser, server.url, "viewer")

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::operation::{Operation, Place, Table};
 use super::people::USERS;
 use super::{Desk, failed, schema};
-use crate::rest::{RuleChange, change_rule, require_self_or_modify};
+use crate::rest::{RuleChange, change_rule, remove_user, require_self_or_modify};
 use crate::signin::not_made_here;
 use crate::state::{PasswordHash, TokenChange, UserChange};
 
@@ -46,6 +46,17 @@ pub(super) fn operations(table: &mut Table<'_>) {
     .with("user", Place::Path, schema::text(), "such as jane@pbs")
     .with("enabled", Place::Body, schema::truth(), "whether it may do anything at all");
     table.add(change, change_user);
+    let remove = Operation::of(
+        Method::DELETE,
+        "/api/v1/users/{user}",
+        "Remove a user for good, with its tokens, roles and sessions, at once; not oneself. Needs Permissions.Modify at \
+         /access/users, and a second person where that is configured (access)",
+        nothing(),
+    )
+    .with("user", Place::Path, schema::text(), "such as jane@pbs");
+    table.add(remove, |desk: &Desk, call: &Call, gone: Gone| {
+        remove_user(&desk.gate, call, &gone.user)
+    });
     let token = schema::object(vec![("token", schema::text()), ("secret", schema::text())]);
     let add = Operation::of(
         Method::POST,
@@ -124,6 +135,12 @@ struct NewUser {
 struct Change {
     user: UserId,
     enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gone {
+    user: UserId,
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@ mod users;
 
 pub(crate) use acl::{RuleChange, change as change_rule};
 pub(crate) use ticket::refused_log_in;
+pub(crate) use users::remove as remove_user;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
-use relight_pbs::access::{Privileges, UserId};
+use relight_pbs::access::{Action, Guarded, Privileges, UserId};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -56,10 +56,36 @@ pub(super) fn routes(router: &mut Router, gate: &Arc<Gate>) {
     );
     let of = gate.clone();
     router.on_blocking(Method::DELETE, "/access/users/{userid}", move |call, one: One| {
-        call.require("/access/users", Privileges::PERMISSIONS_MODIFY)?;
-        of.state().remove_user(&one.userid).map_err(failed)?;
-        Ok(Answer::null())
+        remove(&of, &call, &one.userid)
     });
+}
+
+/// Removes a user with its tokens, rules and sessions, by whoever may, and with a second person where that is configured.
+///
+/// # Errors
+/// 403: the caller may not; 400: it is the caller itself; 404: there is no such user; 409: nobody has approved it.
+pub(crate) fn remove(gate: &Gate, call: &Call, user: &UserId) -> ApiResult<Answer> {
+    call.require("/access/users", Privileges::PERMISSIONS_MODIFY)?;
+    // Nor by a token: somebody who may change users is always left.
+    if call.who()?.user() == user {
+        return Err(ApiError::bad_request(
+            "you would remove yourself: let somebody else do that",
+        ));
+    }
+    let known = gate.state().known().map_err(failed)?;
+    let found = known.user(user).ok_or_else(|| no_user(user))?;
+    // It takes roles away, which one person may not do alone either. Who was removed and added again is another one.
+    let guarded = Guarded {
+        action: Action::Access,
+        path: "/access",
+        subject: &format!("remove the user {user}, with its tokens and roles"),
+        exact: &found.epoch.to_string(),
+        reason: None,
+    };
+    call.guarded(&guarded, || {
+        gate.state().remove_user(user).map_err(failed)?;
+        Ok(Answer::null())
+    })
 }
 
 #[derive(Deserialize)]

@@ -26,13 +26,13 @@ pub enum Command {
     /// Add a user
     Add(AddOptions),
     /// Remove a user, its tokens, and its rules
-    Remove(OneOptions),
+    Remove(RemoteOneOptions),
     /// Give a user a new password, which ends where it is logged in
     Password(PasswordOptions),
     /// Let a user in again
-    Enable(EnableOptions),
+    Enable(RemoteOneOptions),
     /// Keep a user and its tokens out, at once
-    Disable(EnableOptions),
+    Disable(RemoteOneOptions),
     /// Give a user a second factor: an app that shows one-time passwords (TOTP)
     Totp(TotpOptions),
 }
@@ -99,9 +99,9 @@ pub struct PasswordOptions {
     password: NewPassword,
 }
 
-/// Options of `user enable` and `user disable`.
+/// Options of commands for one user of this or another host's server.
 #[derive(Debug, Args)]
-pub struct EnableOptions {
+pub struct RemoteOneOptions {
     #[command(flatten)]
     server: ApiOptions,
     #[command(flatten)]
@@ -174,10 +174,15 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
         Command::List(options) => list(global, options),
         Command::Add(options) => add(global, options),
-        Command::Remove(OneOptions { config, user }) => {
-            let state = config.state()?;
-            state.remove_user(user)?;
-            record(&state, format!("user remove {user}"))?;
+        Command::Remove(RemoteOneOptions { server, one }) => {
+            let user = &one.user;
+            if let Some(api) = server.open()? {
+                over_api::remove(user, &api)?;
+            } else {
+                let state = one.config.state()?;
+                state.remove_user(user)?;
+                record(&state, format!("user remove {user}"))?;
+            }
             Ok(done(
                 global,
                 user,
@@ -215,7 +220,7 @@ fn done(global: &Global, user: &UserId, what: &'static str, words: &str) -> Exit
     Exit::Done
 }
 
-fn enable(global: &Global, options: &EnableOptions, enabled: bool) -> Result<Exit> {
+fn enable(global: &Global, options: &RemoteOneOptions, enabled: bool) -> Result<Exit> {
     let (what, command, words) = match enabled {
         true => ("enabled", "enable", "may log in again"),
         false => ("disabled", "disable", "and its tokens are kept out from now on"),

@@ -164,6 +164,14 @@ fn people_are_managed_from_elsewhere() {
     bob.ok(&["overview"]);
     let (_, said) = far.ends(1, &["user", "totp", "bob@pbs", "--remove"]);
     assert!(said.contains("bob@pbs has no second factor"), "{said}");
+    let (_, said) = far.ends(1, &["user", "remove", "jane@pbs"]);
+    assert!(said.contains("you would remove yourself"), "{said}");
+    assert!(
+        far.ok(&["user", "remove", "bob@pbs"])
+            .contains("bob@pbs is removed")
+    );
+    bob.ends(1, &["overview"]);
+    assert!(!lab.ok(&["user", "list"]).contains("bob@pbs"));
     server.stop();
 }
 

@@ -208,7 +208,7 @@ impl<'de> MapAccess<'de> for Access<'_> {
     }
 }
 
-/// A value as a client gave it, and whether a number does not stand for a text.
+/// A value as a client gave it, and whether a number stands for nothing else: neither for a text nor for true or false.
 struct Given(Value, bool);
 
 impl Given {
@@ -262,8 +262,8 @@ impl<'de> Deserializer<'de> for Given {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let truth = match &self.0 {
             Value::Bool(truth) => Some(*truth),
-            Value::Number(number) if number.as_u64() == Some(1) => Some(true),
-            Value::Number(number) if number.as_u64() == Some(0) => Some(false),
+            Value::Number(number) if !self.1 && number.as_u64() == Some(1) => Some(true),
+            Value::Number(number) if !self.1 && number.as_u64() == Some(0) => Some(false),
             Value::String(text) => match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Some(true),
                 "0" | "false" | "no" | "off" => Some(false),
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_read_a_number_is_no_text() {
+    fn exactly_read_a_number_is_neither_text_nor_truth() {
         let read = |json: &str| {
             let mut parameters = Parameters::new().exact();
             parameters.add_json(json.as_bytes()).unwrap();
@@ -411,7 +411,9 @@ mod tests {
         assert!(why.contains("'backup-id'"), "{why}");
         let why = read(r#"{"backup-id": "1", "kind": "vm", "group": [1]}"#).unwrap_err();
         assert!(why.contains("'group'"), "{why}");
-        assert!(read(r#"{"backup-id": "100", "kind": "vm", "small": 7}"#).is_ok());
+        let why = read(r#"{"backup-id": "1", "kind": "vm", "dry-run": 0}"#).unwrap_err();
+        assert!(why.contains("'dry-run'"), "{why}");
+        assert!(read(r#"{"backup-id": "100", "kind": "vm", "small": 7, "dry-run": true}"#).is_ok());
     }
 
     #[test]

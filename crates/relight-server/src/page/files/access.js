@@ -72,7 +72,7 @@ async function sessions(place, signal) {
 export async function access(_, signal) {
   const waiting = el("section"), users = el("section"), logged = el("section");
   const { data: roles } = await get("roles", {}, signal);
-  await Promise.all([requests(waiting, signal), people(users, roles, signal), sessions(logged, signal)]);
+  await Promise.all([requests(waiting, signal), people(users, roles, signal, () => sessions(logged, signal)), sessions(logged, signal)]);
   return [el("h1", null, "Access"), el("h2", null, "Approvals"), waiting, el("h2", null, "Users"), users, el("h2", null, "Sessions"), logged,
     el("h2", null, "Roles"), table("Roles", [
       ["Role", (role) => role.name, "name"], ["What for", (role) => role.comment, "name"], ["Privileges", (role) => role.privileges.join(", "), "name"],

@@ -1,8 +1,9 @@
 // Users, their tokens and roles: seen by whoever may, and changed by whoever may.
 
-import { el, paged, tell } from "./dom.js";
+import { el, keepFocus, paged, tell } from "./dom.js";
 import { call, get, post, session } from "./api.js";
 import { refusal } from "./approval.js";
+import { ask } from "./confirm.js";
 
 // A form that is opened when it is needed. `submit` gives what is to be told, and throws what went wrong.
 function form(title, submit, ...parts) {
@@ -33,7 +34,8 @@ const button = (words, label, told, act) => el("button", { type: "button", class
   try { await act(); } catch (error) { told.replaceChildren(refusal(error)); event.target.disabled = false; }
 } } }, words);
 
-export async function people(place, roles, signal) {
+// `outside` is called when somebody was logged out by what was done here.
+export async function people(place, roles, signal, outside) {
   const first = await get("users", { limit: 1 }, signal);
   const users = first["may-change-users"], rules = first["may-change-rules"];
   const list = el("div"), told = el("div", { "aria-live": "assertive" });
@@ -54,8 +56,21 @@ export async function people(place, roles, signal) {
     users && one.user !== session.user ? button(one.enabled ? "Keep out" : "Let in", `${one.enabled ? "keep out" : "let in"} ${one.user}`, told, async () => {
       await call("PUT", user(one.user), { body: { enabled: !one.enabled } });
       tell(one.enabled ? `${one.user} is kept out, and logged out everywhere.` : `${one.user} may log in.`);
-      await fill();
-    }) : null);
+      await Promise.all([fill(), outside()]);
+    }) : null,
+    users && one.user !== session.user ? el("button", { type: "button", class: "quiet", "aria-label": `remove ${one.user}`, on: { click: () => remove(one) } }, "Remove…") : null);
+  const row = (words, cell) => [el("dt", null, words), el("dd", null, cell)];
+  const remove = (one) => ask(told, { title: `Remove ${one.user}`, words: `Remove ${one.user}`, kind: "gone", back: () => { told.replaceChildren(); keepFocus(place); }, act: async () => {
+    await call("DELETE", user(one.user));
+    told.replaceChildren(done(`${one.user} is removed, and logged out everywhere.`));
+    await Promise.all([fill(), outside()]);
+    keepFocus(place);
+  } },
+  el("dl", { class: "facts" }, one.comment ? row("Who that is", one.comment) : null, row("Tokens that end", one.tokens.length > 0 ? one.tokens.join(", ") : "none"),
+    row("Roles that it loses", one.grants.some((found) => found.role !== null && !found.who.startsWith("@")) ? one.grants.filter((found) => found.role !== null && !found.who.startsWith("@")).map((found) => `${found.role} at ${found.path}`).join(", ") : "none")),
+  el("ul", { class: "note" }, el("li", null, "It is logged out everywhere at once, and programs with its tokens are kept out."),
+    el("li", null, "It cannot be undone: somebody who is added under this name later begins with what the plan says, and nothing else. To keep it out for a time, use “Keep out”."),
+    el("li", null, "Its backups stay, and so does what the evidence says of it.")));
   async function fill() {
     list.replaceChildren(await paged("Users and what they may do", [
       ["User", (one) => el("span", null, one.user, one.comment ? el("span", { class: "dim" }, ` ${one.comment}`) : ""), "name"],

@@ -1,7 +1,7 @@
 // A restore in two steps: what would be done, and the word that it is to be done just so.
 
 import { el, fault } from "./dom.js";
-import { refusal } from "./approval.js";
+import { confirmation } from "./confirm.js";
 import { post } from "./api.js";
 import { bytes, exactTime, span } from "./words.js";
 
@@ -41,16 +41,12 @@ function ofCluster(plan, wanted) {
 }
 
 function review(plan, wanted, path) {
-  const told = el("div", { class: "told" });
-  const confirm = el("button", { type: "button", class: "do", on: { click: async () => {
-    confirm.disabled = true;
-    try {
-      const { data } = await post(path, { ...wanted, digest: plan.digest });
-      location.hash = `#/run/${data.run}`;
-    } catch (error) { confirm.disabled = false; told.replaceChildren(refusal(error)); }
-  } } }, "Restore now");
-  return el("section", { class: "review", "aria-label": "plan" }, el("h2", { tabindex: "-1" }, "This would be done"),
+  const act = async () => {
+    const { data } = await post(path, { ...wanted, digest: plan.digest });
+    location.hash = `#/run/${data.run}`;
+  };
+  return confirmation({ title: "This would be done", words: "Restore now", act },
     el("dl", { class: "facts" }, wanted.goal ? ofCluster(plan, wanted) : ofFiles(plan), row("Free there", plan.free === null ? "not known" : bytes(plan.free)),
       row("Expected time", plan["forecast-seconds"] === null ? "not known: nothing of it was ever measured" : `about ${span(plan["forecast-seconds"])}, by ${plan["forecast-rests-on"]} that were measured`)),
-    plan.warnings.length > 0 ? el("ul", { class: "note" }, plan.warnings.map((warning) => el("li", null, warning))) : null, told, el("p", null, confirm));
+    plan.warnings.length > 0 ? el("ul", { class: "note" }, plan.warnings.map((warning) => el("li", null, warning))) : null);
 }

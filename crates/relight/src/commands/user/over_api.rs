@@ -70,6 +70,11 @@ pub(super) fn enable(user: &UserId, enabled: bool, api: &Api) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn remove(user: &UserId, api: &Api) -> Result<()> {
+    api.ask(Method::DELETE, &format!("/users/{}", segment(user)), None)?;
+    Ok(())
+}
+
 pub(super) fn remove_totp(user: &UserId, api: &Api) -> Result<()> {
     let path = format!("/users/{}/second-factor", segment(user));
     api.ask(Method::DELETE, &path, None)?;

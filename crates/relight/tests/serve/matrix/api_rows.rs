@@ -299,7 +299,32 @@ pub const ROWS: &[Row] = &[
         "admin",
         403,
     ),
+    // It waits for a second person; nobody removes itself.
+    (
+        "DELETE /api/v1/users/{user}",
+        "/api/v1/users/nobody@pbs",
+        "",
+        409,
+        "admin",
+        403,
+    ),
+    (
+        "DELETE /api/v1/users/{user}",
+        "/api/v1/users/admin@pbs",
+        "",
+        400,
+        "admin",
+        403,
+    ),
     // There is no such user or role: who may is told so.
+    (
+        "DELETE /api/v1/users/{user}",
+        "/api/v1/users/absent@pbs",
+        "",
+        404,
+        "admin",
+        403,
+    ),
     (
         "POST /api/v1/users/{user}/tokens",
         "/api/v1/users/absent@pbs/tokens",

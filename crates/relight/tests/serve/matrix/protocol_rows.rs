@@ -132,6 +132,14 @@ pub const ROWS: &[Row] = &[
         403,
     ),
     (
+        "DELETE",
+        "/api2/json/access/users/nobody@pbs",
+        "",
+        409,
+        "admin",
+        403,
+    ),
+    (
         "",
         "/api2/json/nodes/localhost/status",
         "",
