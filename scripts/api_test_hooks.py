@@ -7,8 +7,8 @@ import os
 import schemathesis
 
 REAL = json.loads(os.environ["RELIGHT_API_TEST"])
-# Every other call of these gets such a body.
-turns = dict.fromkeys(REAL["bodies"], 0)
+# Every other call of these gets such a body, or such a path.
+turns = dict.fromkeys([*REAL["bodies"], *REAL["paths"]], 0)
 
 
 @schemathesis.hook
@@ -18,7 +18,10 @@ def before_call(context, case, kwargs):
     label = context.operation.label
     for name, others in REAL["instead"].get(label, {}).items():
         case.path_parameters[name] = others.get(case.path_parameters.get(name), case.path_parameters.get(name))
-    if label in turns and isinstance(case.body, dict):
-        turns[label] += 1
-        if turns[label] % 2:
-            case.body.update(REAL["bodies"][label])
+    if label not in turns:
+        return
+    turns[label] += 1
+    if turns[label] % 2:
+        case.path_parameters.update(REAL["paths"].get(label, {}))
+        if isinstance(case.body, dict):
+            case.body.update(REAL["bodies"].get(label, {}))

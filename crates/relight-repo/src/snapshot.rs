@@ -169,7 +169,33 @@ pub struct Verification {
     pub task: String,
 }
 
+/// Why a snapshot is not forgotten, whoever asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Somebody protected it.
+    Protected,
+    /// It was promised until then when it was made.
+    Promised(Timestamp),
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Protected => f.write_str("protected"),
+            Self::Promised(until) => write!(f, "promised until {until}"),
+        }
+    }
+}
+
 impl Snapshot {
+    /// Why it must stay at this time, by what is noted of it and by what it says itself.
+    pub fn held(&self, marks: Option<&Marks>, now: Timestamp) -> Option<Held> {
+        if marks.is_some_and(|marks| marks.protected) {
+            return Some(Held::Protected);
+        }
+        self.retain_until.filter(|until| *until > now).map(Held::Promised)
+    }
+
     pub(crate) fn new(
         id: SnapshotId,
         spec: SnapshotSpec,

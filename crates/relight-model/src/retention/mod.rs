@@ -35,12 +35,14 @@
 //! alarms is not to be executed before someone has looked at it.
 
 mod copy;
+mod named;
 mod period;
 mod plan;
 mod policy;
 mod within;
 
 pub use copy::to_copy;
+pub use named::takes_last_good;
 pub use plan::{Alarm, Candidate, Decision, GroupPlan, Guards, Judged, Plan, Reason, plan};
 pub use policy::{Policy, PolicyError, RuleKind};
 pub use within::{Within, WithinError};

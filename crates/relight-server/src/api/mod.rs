@@ -16,6 +16,7 @@ mod plan;
 mod plan_edit;
 mod plan_text;
 mod point;
+mod point_edit;
 mod points;
 mod providers;
 mod recovery_key;
@@ -95,6 +96,7 @@ pub(crate) fn routes(router: &mut Router, desk: Arc<Desk>) {
     overview::operations(&mut table);
     workloads::operations(&mut table);
     points::operations(&mut table);
+    point_edit::operations(&mut table);
     download::operations(&mut table);
     restores::operations(&mut table);
     clusters::operations(&mut table);

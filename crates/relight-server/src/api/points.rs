@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::operation::{Operation, Place, Table};
 use super::point::{Point, one, readable, refused};
+use super::point_edit::is_damaged;
 use super::{Desk, limit, paths, schema};
 use crate::kinds;
 
@@ -138,7 +139,7 @@ fn shown(point: &Point) -> Value {
         "protected": point.marks.as_ref().is_some_and(|marks| marks.protected),
         "complete": snapshot.incomplete.is_empty(),
         "verified": verification.filter(|found| found.good).map(|found| found.time),
-        "damaged": verification.is_some_and(|found| !found.good),
+        "damaged": is_damaged(point.marks.as_ref()),
     })
 }
 

@@ -2,14 +2,16 @@
 
 use jiff::{Timestamp, ToSpan};
 use relight_model::Workload;
+use relight_model::plan::Policy;
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call};
+use relight_pbs::service::rest::Edit;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::operation::{Operation, Place, Table};
 use super::overview::{Health, standings};
 use super::sight::Sight;
-use super::{Desk, drills, failed, limit, runs, schema};
+use super::{Desk, drills, failed, limit, point_edit, runs, schema};
 use crate::state::{RunFilter, State};
 
 /// Days of the timeline, if nothing is said.
@@ -34,6 +36,12 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("snapshot", schema::text()),
         ("time", schema::time()),
         ("protected", schema::truth()),
+        ("complete", schema::truth()),
+        ("damaged", schema::truth()),
+    ]);
+    let may = schema::object(vec![
+        ("forget", schema::list(schema::text())),
+        ("protect", schema::list(schema::text())),
     ]);
     let shape = schema::object(vec![
         ("now", schema::time()),
@@ -42,6 +50,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         ("standing", schema::standing()),
         ("promises", json!({"type": "object"})),
         ("points", schema::list(point)),
+        ("may", may),
         ("backups", schema::list(schema::run())),
         ("drills", schema::list(json!({"type": "object"}))),
         ("windows", schema::maybe(schema::windows())),
@@ -132,6 +141,15 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
     };
     let logs = desk.board.logs.shown();
     let log = logs.get(&name);
+    let may = |edit| -> ApiResult<Vec<&str>> {
+        let mut found = Vec::new();
+        for repository in policy.into_iter().flat_map(places) {
+            if point_edit::may(desk, call, &name, repository, edit)? {
+                found.push(repository);
+            }
+        }
+        Ok(found)
+    };
     Answer::data(json!({
         "now": now,
         "since": since,
@@ -145,6 +163,7 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
             "rto-seconds": seconds(&policy.rto),
         })),
         "points": policy.map_or_else(|| Ok(Vec::new()), |policy| points(desk, call, &name, policy, since))?,
+        "may": {"forget": may(Edit::Remove)?, "protect": may(Edit::Protect)?},
         "backups": backups(desk, &name, since)?,
         "drills": drills,
         "windows": log.and_then(|log| log.windows.as_deref()),
@@ -152,19 +171,26 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
     }))
 }
 
+/// The repositories of a policy, its own first.
+fn places(policy: &Policy) -> impl Iterator<Item = &str> {
+    let copies = policy.copies.iter().map(|copy| &copy.repository.value);
+    std::iter::once(&policy.repository.value)
+        .chain(copies)
+        .map(String::as_str)
+}
+
 /// The recovery points that are there, newest first, in each repository that the caller may see.
 fn points(
     desk: &Desk,
     call: &Call,
     name: &Workload,
-    policy: &relight_model::plan::Policy,
+    policy: &Policy,
     since: Timestamp,
 ) -> ApiResult<Vec<Value>> {
     let planned = desk.board.planned();
     let sight = Sight::new(call, &planned.plan);
     let mut shown = Vec::new();
-    let copies = policy.copies.iter().map(|copy| &copy.repository.value);
-    for repository in std::iter::once(&policy.repository.value).chain(copies) {
+    for repository in places(policy) {
         let Some(datastore) = desk.context.datastores.get(repository) else {
             continue;
         };
@@ -184,6 +210,8 @@ fn points(
                 "snapshot": body.snapshot.id.to_string(),
                 "time": body.snapshot.time,
                 "protected": marks.as_ref().is_some_and(|marks| marks.protected),
+                "complete": body.snapshot.incomplete.is_empty(),
+                "damaged": point_edit::is_damaged(marks.as_ref()),
             })
         }));
     }

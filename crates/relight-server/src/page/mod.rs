@@ -38,6 +38,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/planned.js", SCRIPT, include_str!("files/planned.js")),
     ("/page/cluster.js", SCRIPT, include_str!("files/cluster.js")),
     ("/page/confirm.js", SCRIPT, include_str!("files/confirm.js")),
+    ("/page/points.js", SCRIPT, include_str!("files/points.js")),
     ("/page/approval.js", SCRIPT, include_str!("files/approval.js")),
     ("/page/people.js", SCRIPT, include_str!("files/people.js")),
     ("/page/access.js", SCRIPT, include_str!("files/access.js")),

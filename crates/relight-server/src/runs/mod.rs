@@ -32,10 +32,11 @@ pub use clocks::read as clock;
 
 pub use code::{Code, RunFailure};
 pub use context::not_planned;
-pub(crate) use context::{Context, Planned, digest};
+pub(crate) use context::{Context, Found, Planned, digest};
 pub use facts::facts;
 pub use live::{Live, Progress, Shown, Waiting};
 pub use retention::due;
+pub(crate) use retention::log_needs;
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};

@@ -53,6 +53,22 @@ pub(super) fn log_of(
     (log, span)
 }
 
+/// The recovery points of a workload in a repository that must stay so that any moment can be recovered of the time that its
+/// policy promises that for.
+///
+/// # Errors
+/// What is there cannot be read: then nothing may be forgotten.
+pub(crate) fn log_needs(
+    plan: &Plan,
+    entry: &WorkloadEntry,
+    repository: &Arc<Repository>,
+) -> std::result::Result<BTreeSet<SnapshotId>, WorkloadError> {
+    match log_of(plan, entry) {
+        (Some(log), Some(promised)) => log.needed(repository, &entry.name.value, promised),
+        _ => Ok(BTreeSet::new()),
+    }
+}
+
 /// Judges the snapshots of a repository by a plan.
 pub(super) struct Judge<'a> {
     plan: &'a Plan,
@@ -97,12 +113,9 @@ impl<'a> Judge<'a> {
     ) -> Option<std::result::Result<retention::Plan<SnapshotId>, WorkloadError>> {
         let workload = &entry.name.value;
         let rules = rules(self.plan, entry, self.name)?;
-        let needed = match log_of(self.plan, entry) {
-            (Some(log), Some(promised)) => match log.needed(self.repository, workload, promised) {
-                Ok(needed) => needed,
-                Err(error) => return Some(Err(error)),
-            },
-            _ => BTreeSet::new(),
+        let needed = match log_needs(self.plan, entry, self.repository) {
+            Ok(needed) => needed,
+            Err(error) => return Some(Err(error)),
         };
         let candidates = self.candidates(workload, &needed);
         Some(Ok(retention::plan(

@@ -1,8 +1,8 @@
 //! What is changed about snapshots, groups and namespaces, and their removal.
 
-use relight_repo::RepoError;
 use relight_repo::group::{Record, Subject};
-use relight_repo::snapshot::Marks;
+use relight_repo::snapshot::{Marks, Snapshot};
+use relight_repo::{RepoError, SnapshotId};
 
 use super::Datastore;
 use super::entry::Entry;
@@ -37,10 +37,15 @@ impl Datastore {
     ) -> Result<()> {
         let _changing = self.changing();
         let entry = self.snapshot(namespace, name)?;
+        self.change_entry(&entry, change)
+    }
+
+    /// The same, of an entry as it is while nobody else changes marks.
+    fn change_entry(&self, entry: &Entry, change: impl FnOnce(&mut Marks)) -> Result<()> {
         let mut marks = match &entry.marks {
             Some(marks) => marks.clone(),
             None => Marks {
-                notes: self.notes(&entry)?,
+                notes: self.notes(entry)?,
                 ..Marks::default()
             },
         };
@@ -70,6 +75,27 @@ impl Datastore {
     /// Protects a snapshot from being removed, or no longer.
     pub fn set_protected(&self, namespace: &Namespace, name: &SnapshotName, protected: bool) -> Result<()> {
         self.change_marks(namespace, name, |marks| marks.protected = protected)
+    }
+
+    /// The same of exactly this snapshot, whether it is the one that clients see under its name or another of the same second.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is gone.
+    pub fn protect_one(&self, snapshot: &Snapshot, protected: bool) -> Result<()> {
+        let _changing = self.changing();
+        let found = self
+            .snapshots()?
+            .into_iter()
+            .find(|(body, _)| body.snapshot.id == snapshot.id);
+        let Some((_, marks)) = found else {
+            return Err(StoreError::refused(format!(
+                "snapshot {} is gone",
+                snapshot.id.short()
+            )));
+        };
+        let mut entry = self.entry_of(snapshot.clone())?;
+        entry.marks = marks;
+        self.change_entry(&entry, |marks| marks.protected = protected)
     }
 
     /// Adds the log of the client that made a snapshot. There is at most one.
@@ -142,16 +168,31 @@ impl Datastore {
         if entry.is_protected() {
             return Err(protected());
         }
+        // Others of the same second have the same name; those first that lists do not show.
+        let ids = entry.hidden.iter().copied().chain([entry.id()]);
+        match self.forget_ids(entry, ids) {
+            Err(StoreError::Repository(RepoError::Protected(_))) => Err(protected()),
+            other => other,
+        }
+    }
+
+    fn forget_ids(&self, entry: &Entry, ids: impl IntoIterator<Item = SnapshotId>) -> Result<()> {
         let _lock = self.locks.snapshot(&entry.namespace, &entry.name, true)?;
         let _changing = self.changing();
-        // Others of the same second have the same name; those first that lists do not show.
-        for id in entry.hidden.iter().chain([&entry.id()]) {
-            match self.repository().forget(*id) {
-                Err(RepoError::Protected(_)) => return Err(protected()),
-                other => other?,
-            }
+        for id in ids {
+            self.repository().forget(id)?;
         }
         Ok(())
+    }
+
+    /// Removes exactly this snapshot, whether it is the one that clients see under its name or another of the same second.
+    ///
+    /// # Errors
+    /// As [`forget`](Self::forget).
+    pub fn forget_one(&self, snapshot: &Snapshot) -> Result<()> {
+        let entry = self.entry_of(snapshot.clone())?;
+        self.forget_ids(&entry, [snapshot.id])?;
+        self.tidy_group(&entry.namespace, &entry.name.group)
     }
 
     /// Forgets what is kept about a group that has no snapshots any more.

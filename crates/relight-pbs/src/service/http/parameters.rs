@@ -34,7 +34,7 @@ impl Parameters {
         Self::default()
     }
 
-    /// From now on a number in JSON does not stand for a text.
+    /// From now on a number in JSON stands neither for a text nor for true or false.
     #[must_use]
     pub fn exact(mut self) -> Self {
         self.exact = true;

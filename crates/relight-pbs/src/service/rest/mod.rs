@@ -127,6 +127,45 @@ impl Allowed {
     }
 }
 
+/// What somebody wants to do with the snapshots of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edit {
+    /// Remove some of them.
+    Remove,
+    /// Protect some of them, or take that away.
+    Protect,
+}
+
+impl Edit {
+    /// What is needed in a group of others, and in one's own.
+    const fn needs(self) -> (Privileges, Privileges) {
+        match self {
+            Self::Remove => (Privileges::DATASTORE_MODIFY, Privileges::DATASTORE_PRUNE),
+            Self::Protect => (Privileges::DATASTORE_MODIFY, Privileges::DATASTORE_BACKUP),
+        }
+    }
+}
+
+/// Whether the caller may do this with the snapshots of a group, as these calls let it.
+///
+/// # Errors
+/// The datastore cannot be read, or nobody known calls.
+pub fn may_edit(
+    call: &Call,
+    store: &Datastore,
+    (namespace, group): (&Namespace, &Group),
+    edit: Edit,
+) -> ApiResult<bool> {
+    let (full, own) = edit.needs();
+    let may = Allowed::Some { full, own };
+    if let Some(found) = store.list()?.group(namespace, group) {
+        return may.covers(call, store, namespace, found);
+    }
+    // Nobody owns what is empty.
+    let has = call.privileges_in_group(&acl_path(store.name(), namespace), group)?;
+    Ok(has.intersects(full))
+}
+
 /// Does something that removes recovery points, or lets them be removed, of one group; that may need a second person.
 fn guarded_in_group<T>(
     call: &Call,

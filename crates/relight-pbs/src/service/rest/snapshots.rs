@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Service, allowed, allowed_in, first_line, guarded_in_group, parameters, placed};
+use super::{Edit, Service, allowed, allowed_in, first_line, guarded_in_group, parameters, placed};
 use crate::access::Privileges;
 use crate::formats::blob::MAX_ENCODED;
 use crate::formats::ids::{BackupId, BackupType};
@@ -41,12 +41,8 @@ pub(super) fn routes(router: &mut Router, service: &Service) {
     });
     let of = service.clone();
     router.on_blocking(Method::DELETE, PATH, move |call, given: Of| {
-        let store = given.store(
-            &of,
-            &call,
-            Privileges::DATASTORE_MODIFY,
-            Privileges::DATASTORE_PRUNE,
-        )?;
+        let (full, own) = Edit::Remove.needs();
+        let store = given.store(&of, &call, full, own)?;
         let name = given.snapshot();
         // Before somebody is asked to approve it.
         store.snapshot(&given.ns, &name)?;
@@ -120,8 +116,8 @@ fn protection(router: &mut Router, service: &Service) {
     });
     let of = service.clone();
     router.on_blocking(Method::PUT, PATH, move |call, given: Protected| {
-        let own = Privileges::DATASTORE_BACKUP;
-        let store = given.store(&of, &call, Privileges::DATASTORE_MODIFY, own)?;
+        let (full, own) = Edit::Protect.needs();
+        let store = given.store(&of, &call, full, own)?;
         let name = given.snapshot();
         let set = || {
             store.set_protected(&given.ns, &name, given.protected)?;

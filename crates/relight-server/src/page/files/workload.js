@@ -1,8 +1,9 @@
 // One workload: how it stands, its recovery points, sizes and drills.
 
-import { el, table, tell } from "./dom.js";
+import { el, keepFocus, table, tell } from "./dom.js";
 import { get, post } from "./api.js";
 import { drillTimes, sizes, timeline } from "./chart.js";
+import { pointList } from "./points.js";
 import { bytes, health, outcome, runLink, span, time, took, ago } from "./words.js";
 
 const card = (title, value, more, kind) => el("li", null, el("span", { class: "dim" }, title), el("b", { class: `words ${kind ?? ""}` }, value), more ? el("span", { class: "dim" }, more) : null);
@@ -11,10 +12,11 @@ const verdict = (judgement) => ({ met: ["kept", "good"], missed: ["missed", "bad
 
 export async function workload(name, signal) {
   const days = el("select", { id: "days" }, [7, 30, 90, 365].map((count) => el("option", { value: count, selected: count === 30 }, `${count} days`)));
-  const content = el("div");
+  const content = el("div"), kept = {};
   async function fill() {
     const { data } = await get(`workloads/${encodeURIComponent(name)}`, { days: days.value }, signal);
-    content.replaceChildren(...about(data, name).flat(3).filter(Boolean));
+    const list = await pointList(data, name, kept, async () => { await fill(); keepFocus(content); });
+    content.replaceChildren(...about(data, name, list).flat(3).filter(Boolean));
   }
   days.addEventListener("change", () => fill().catch((error) => tell(error.message)));
   await fill();
@@ -35,7 +37,7 @@ function actions(name) {
   return [restore, ask("backup", "Back up now"), ask("verify", "Verify now"), ask("drill", "Drill now")];
 }
 
-function about(data, name) {
+function about(data, name, list) {
   const { standing, promises } = data;
   const rpo = verdict(standing.rpo), rto = verdict(standing.rto);
   const points = data.points.filter((point) => point.repository === promises.repository);
@@ -52,6 +54,7 @@ function about(data, name) {
     standing.rpo ? el("p", { class: "dim" }, `${standing.rpo.reason}. ${standing.rto?.reason ?? ""}.`) : null,
     el("h2", null, "Recovery points"),
     points.length > 0 ? el("div", null, timeline(points, data.since, data.now, promises["rpo-seconds"], data.windows), el("p", { class: "dim" }, `${points.length} in ${promises.repository}. ${data.windows ? "Of a filled field, any moment can be recovered; a dashed one is a gap in the log." : "A dashed field is longer than the RPO."}`), gapTable(data.windows)) : el("p", { class: "dim" }, "There is none in this time."),
+    list,
     size ? [el("h2", null, "Size"), size, el("p", { class: "dim" }, "The line is all of it, bars are what was new.")] : null,
     el("h2", null, "Drills"),
     drills && promises["rto-seconds"] ? el("p", { class: "dim" }, `The dashed line is what was promised: back after ${span(promises["rto-seconds"])} at most. Bars above it, and crossed ones, missed that.`) : null,

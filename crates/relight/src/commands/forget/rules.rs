@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use relight_model::retention::{self, Candidate, Decision, Guards, Policy, Reason, Within};
 use relight_model::workload::Workload;
-use relight_repo::snapshot::Snapshot;
+use relight_repo::snapshot::{Held, Snapshot};
 use relight_repo::{Repository, SnapshotId};
 use serde::{Deserialize, Serialize};
 
@@ -130,10 +130,16 @@ impl State {
         let (marked, now) = (repository.marked()?, repository.now());
         let mut held = HashMap::new();
         for snapshot in &snapshots {
-            if marked.contains(&snapshot.id) && repository.marks(snapshot.id)?.protected {
-                held.insert(snapshot.id, "protected".to_string());
-            } else if let Some(until) = snapshot.retain_until.filter(|until| *until > now) {
-                held.insert(snapshot.id, format!("promised until {}", local(until)));
+            let marks = match marked.contains(&snapshot.id) {
+                true => Some(repository.marks(snapshot.id)?),
+                false => None,
+            };
+            if let Some(why) = snapshot.held(marks.as_ref(), now) {
+                let why = match why {
+                    Held::Promised(until) => format!("promised until {}", local(until)),
+                    other => other.to_string(),
+                };
+                held.insert(snapshot.id, why);
             }
         }
         Ok(Self { snapshots, held })
@@ -262,9 +268,10 @@ fn by_name(state: &State, broken: &[SnapshotId], plan: &mut Plan) -> Result<()> 
     }
     groups.retain(|_, group| group.iter().any(|snapshot| named.contains(&snapshot.id)));
     for (workload, group) in &groups {
-        let stays = |snapshot: &&&Snapshot| !named.contains(&snapshot.id);
-        let has_good = group.iter().any(|snapshot| is_good(snapshot));
-        if has_good && !group.iter().filter(stays).any(|snapshot| is_good(snapshot)) && !plan.request.force {
+        let all = group
+            .iter()
+            .map(|snapshot| (is_good(snapshot), named.contains(&snapshot.id)));
+        if retention::takes_last_good(all) && !plan.request.force {
             return Err(Failure::Usage(format!(
                 "that would forget the last good snapshot of {workload}; nothing was changed. Repeat with --force if \
                  it is meant so"

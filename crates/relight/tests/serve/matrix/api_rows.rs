@@ -207,6 +207,49 @@ pub const ROWS: &[Row] = &[
         "admin restorer reads",
         0,
     ),
+    // The one good recovery point: it would go if that were said, and what goes was planned before.
+    (
+        "POST /api/v1/forgets/plan",
+        "",
+        r#"{"workload": "lab/host/gold1", "repository": "main", "snapshots": ["POINT"]}"#,
+        200,
+        "admin forgets",
+        0,
+    ),
+    (
+        "POST /api/v1/forgets",
+        "",
+        r#"{"workload": "lab/host/gold1", "repository": "main", "snapshots": ["POINT"], "digest": "0", "last-good": true}"#,
+        409,
+        "admin forgets",
+        0,
+    ),
+    // It is not in that repository: who may is told so, and who may not see it there is told the same.
+    (
+        "POST /api/v1/forgets/plan",
+        "",
+        r#"{"workload": "lab/host/gold1", "repository": "other", "snapshots": ["POINT"]}"#,
+        404,
+        "admin forgets",
+        404,
+    ),
+    (
+        "POST /api/v1/forgets/plan",
+        "",
+        r#"{"workload": "lab/host/tin1", "repository": "main", "snapshots": ["POINT"]}"#,
+        404,
+        "admin",
+        0,
+    ),
+    // Nothing is changed by it.
+    (
+        "PUT /api/v1/workloads/{name}/recovery-points/{snapshot}/protection",
+        "/api/v1/workloads/lab%2Fhost%2Fgold1/recovery-points/POINT/protection",
+        r#"{"repository": "main", "protected": false}"#,
+        200,
+        "admin forgets",
+        0,
+    ),
     // The configuration names no place: who may restore is told so.
     (
         "POST /api/v1/restores/plan",
