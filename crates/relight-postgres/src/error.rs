@@ -71,7 +71,7 @@ pub enum PostgresError {
     },
     /// What is to be restored has no room where it goes.
     #[error(
-        "{}: there is not enough room: {} are needed, and there are {}, so that {} are missing; nothing was written: make room, or choose another place",
+        "restore to {}: there is not enough room: {} are needed, and there are {}, so that {} are missing; nothing was written: make room, or choose another place",
         .place.display(), ByteSize(*.needed), ByteSize(*.room), ByteSize(.needed - .room)
     )]
     NoRoom {
@@ -182,15 +182,66 @@ impl PostgresError {
 impl From<PostgresError> for WorkloadError {
     fn from(error: PostgresError) -> Self {
         match error {
-            full @ (PostgresError::NoRoom { .. }
-            | PostgresError::FullRemoved { .. }
-            | PostgresError::FullMidway { .. }) => {
-                let told = io::Error::new(io::ErrorKind::StorageFull, full.to_string());
-                Self::Repo(RepoError::Source(told))
+            PostgresError::NoRoom { ref place, .. } => full(&error, "restore to", place),
+            PostgresError::FullRemoved { ref source } | PostgresError::FullMidway { ref source, .. } => {
+                match &**source {
+                    PostgresError::Io { action, path, .. } => full(&error, action, path),
+                    _ => Self::Refused(error.to_string()),
+                }
             }
             PostgresError::Repo(error) | PostgresError::Wal(WalError::Repo(error)) => Self::Repo(error),
             PostgresError::Io { action, path, source } => Self::Io { action, path, source },
             other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// A full disk in the words of the error, which may begin with what was being done to what.
+fn full(error: &PostgresError, action: &'static str, path: &Path) -> WorkloadError {
+    let words = error.to_string();
+    let begin = format!("{action} {}: ", path.display());
+    let words = words.strip_prefix(&begin).unwrap_or(&words);
+    WorkloadError::Io {
+        action,
+        path: path.to_path_buf(),
+        source: io::Error::new(io::ErrorKind::StorageFull, words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_stays_one_and_is_told_once_on_its_way_out() {
+        let path = PathBuf::from("/data/base/1");
+        let full = || PostgresError::Io {
+            action: "write",
+            path: path.clone(),
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        let midway = PostgresError::FullMidway {
+            directory: "/data".into(),
+            taken: 1 << 30,
+            missing: 1 << 20,
+            source: Box::new(full()),
+        };
+        let removed = PostgresError::FullRemoved {
+            source: Box::new(full()),
+        };
+        let no_room = PostgresError::NoRoom {
+            place: "/data".into(),
+            needed: 3 << 30,
+            room: 1 << 30,
+        };
+        for error in [midway, removed, no_room] {
+            let words = error.to_string();
+            let error = WorkloadError::from(error);
+            let WorkloadError::Io { source, .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(error.to_string(), words);
         }
     }
 }

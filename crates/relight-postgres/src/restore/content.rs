@@ -15,7 +15,7 @@ use relight_workloads::kind::Work;
 use super::layout::Places;
 use crate::base::control;
 use crate::base::files::{EntryKind, FileList};
-use crate::error::Result;
+use crate::error::{PostgresError, Result};
 
 /// Files by where their contents begin in the archive.
 struct Contents<'a> {
@@ -25,6 +25,8 @@ struct Contents<'a> {
     control: Mutex<Vec<u8>>,
     written: AtomicU64,
     open: Mutex<HashMap<&'a str, Arc<DirectFile>>>,
+    /// What went wrong with a file first. On its way through the repository's reader it would pass for an error of a source.
+    failure: Mutex<Option<PostgresError>>,
 }
 
 /// Files that are kept open while they are written to: each comes in many parts.
@@ -49,7 +51,8 @@ pub(super) fn write_all(
         work.done.fetch_add(piece.length, Ordering::Relaxed);
         Ok(())
     };
-    scan_runs(reader, root, &work.cancelled, &put, &zeros)?;
+    let scanned = scan_runs(reader, root, &work.cancelled, &put, &zeros);
+    scanned.map_err(|error| contents.failure(error))?;
     Ok(contents.finish())
 }
 
@@ -75,17 +78,22 @@ pub(super) fn write_changed(
             changed.push(piece);
         }
     }
+    let put = |offset, bytes: &[u8]| {
+        contents
+            .put(offset, bytes)
+            .map_err(|error| contents.failure(error))
+    };
     for item in PieceStream::of(reader, Box::new(changed.into_iter().map(Ok))) {
         let (piece, content) = item?;
         if work.cancelled.load(Ordering::Relaxed) {
             return Err(RepoError::Cancelled.into());
         }
         match content {
-            Some(bytes) => contents.put(piece.offset, &bytes)?,
+            Some(bytes) => put(piece.offset, &bytes)?,
             None => {
                 for at in (0..piece.length).step_by(zeros.len()) {
                     let count = (piece.length - at).min(zeros.len() as u64) as usize;
-                    contents.put(piece.offset + at, &zeros[..count])?;
+                    put(piece.offset + at, &zeros[..count])?;
                 }
             }
         }
@@ -111,6 +119,16 @@ impl<'a> Contents<'a> {
             control: Mutex::default(),
             written: AtomicU64::new(0),
             open: Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// The error of a file, if that is what the reader passes on.
+    fn failure(&self, error: RepoError) -> PostgresError {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            RepoError::Source(source) => failure.take().unwrap_or_else(|| RepoError::Source(source).into()),
+            other => other.into(),
         }
     }
 
@@ -169,10 +187,10 @@ impl<'a> Contents<'a> {
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             let written = self.file(path).and_then(|file| file.write_all_at(bytes, at));
             written.map_err(|source| {
-                RepoError::Source(std::io::Error::new(
-                    source.kind(),
-                    format!("write {}: {source}", self.places.path(path).display()),
-                ))
+                let kind = source.kind();
+                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert_with(|| PostgresError::io("write", &self.places.path(path))(source));
+                RepoError::Source(kind.into())
             })
         })
     }

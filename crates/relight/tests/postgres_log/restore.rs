@@ -335,7 +335,8 @@ fn what_has_no_room_is_refused_and_a_disk_that_fills_meanwhile_is_told() {
     let filler = shared.fill();
     let said = outcome(&stopped.end(), 1);
     assert!(
-        said.contains("No space left on device")
+        said.contains("write /tmp/")
+            && said.contains("No space left on device")
             && said.contains("no server starts from")
             && said.contains("MiB more, then complete it with --delta"),
         "{said}"
