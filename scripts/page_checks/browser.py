@@ -41,6 +41,12 @@ class Browser:
         self.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {
             "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}})
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def call(self, method, path, body=None):
         request = urllib.request.Request(self.base + path, method=method, data=None if body is None else json.dumps(body).encode(),
                                          headers={"Content-Type": "application/json"})
@@ -118,6 +124,15 @@ def axe_core():
         with tarfile.open(fileobj=packed) as archive:
             kept.write_bytes(archive.extractfile("package/axe.min.js").read())
     return kept.read_text()
+
+
+def run_ended(browser, seconds=60):
+    """The page is that of a run, which ends well."""
+    browser.wait("its end", "document.querySelector('main h1')?.textContent.startsWith('Run') && document.querySelector('.tag.good')", seconds)
+
+
+def set_value(browser, css, text):
+    browser.js("const field = document.querySelector(arguments[0]); field.value = arguments[1]; field.dispatchEvent(new Event('input', { bubbles: true })); field.dispatchEvent(new Event('change', { bubbles: true }))", css, text)
 
 
 def log_in(browser, url, user="jane"):

@@ -9,8 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from page_checks.browser import Browser, click, log_in
-from page_checks.people import set_value
+from page_checks.browser import Browser, click, log_in, run_ended, set_value
 from page_checks.server import Api, Server
 
 PLAN = """
@@ -103,8 +102,16 @@ def until(what, found, seconds=30):
         time.sleep(0.1)
 
 
-def ended(browser):
-    browser.wait("its end", "document.querySelector('main h1')?.textContent.startsWith('Run') && document.querySelector('.tag.good')", 60)
+def restore_now(browser, says, shot=None, axe=None):
+    """What would be done is shown, and then done."""
+    click(browser, "Show what would be done")
+    browser.wait("the plan", f"document.querySelector('.review')?.innerText.includes({json.dumps(says)})")
+    if shot:
+        browser.shot(shot)
+    if axe:
+        browser.check_axe(axe, shot or says)
+    click(browser, "Restore now")
+    run_ended(browser)
 
 
 def check_engines(binary, axe):
@@ -135,8 +142,7 @@ def check_engines(binary, axe):
 
 def images(server, axe):
     server.run("run", "vm/100")
-    browser = Browser()
-    try:
+    with Browser() as browser:
         log_in(browser, server.url)
         browser.go("#/restore/vm%2F100", "Restore vm/100")
         browser.wait("the image", "document.querySelector('tbody tr')?.innerText.includes('disk image')")
@@ -144,15 +150,7 @@ def images(server, axe):
         click(browser, "Restore", "document.querySelector('tbody')")
         browser.wait("where to", "document.getElementById('to')")
         target = pathlib.Path(browser.js("return document.getElementById('to').value"))
-        click(browser, "Show what would be done")
-        browser.wait("the plan", "document.querySelector('.review')?.innerText.includes('9.00 MiB')")
-        browser.shot("image-plan")
-        if axe:
-            browser.check_axe(axe, "the plan of an image")
-        click(browser, "Restore now")
-        ended(browser)
-    finally:
-        browser.close()
+        restore_now(browser, "9.00 MiB", "image-plan", axe)
     [image] = target.iterdir()
     assert image.read_bytes() == (server.folder / "disk.raw").read_bytes(), "the image is as it was"
     assert image.stat().st_blocks * 512 < image.stat().st_size, "holes stay holes"
@@ -188,8 +186,7 @@ def clusters(server, postgres, axe):
     assert viewer.ask("POST", "/api/v1/restores/cluster/plan", {"workload": "pg/main", "goal": "latest", "to": f"{server.folder}/restored/api"})[0] == 403
     assert viewer.ask("GET", "/api/v1/workloads/pg%2Fmain/windows")[0] == 403
 
-    browser = Browser()
-    try:
+    with Browser() as browser:
         log_in(browser, server.url)
         browser.go("#/restore/pg%2Fmain", "Restore pg/main")
         browser.wait("the window", "document.querySelector('.windows')?.innerText.includes('Any moment from')")
@@ -204,13 +201,7 @@ def clusters(server, postgres, axe):
         browser.shot("cluster-refused")
         set_value(browser, "#moment", browser.js("const at = new Date(arguments[0] * 1000); return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19)", between))
         set_value(browser, "#cluster-to", f"{server.folder}/restored/then")
-        click(browser, "Show what would be done")
-        browser.wait("the plan", "document.querySelector('.review')?.innerText.includes('Begins with')")
-        browser.shot("cluster-plan")
-        if axe:
-            browser.check_axe(axe, "the plan of a cluster")
-        click(browser, "Restore now")
-        ended(browser)
+        restore_now(browser, "Begins with", "cluster-plan", axe)
         browser.shot("cluster-run")
         # What a server that was killed has left of an earlier try is in nobody's way.
         left = server.folder / "restored" / ".now.relight-restore" / "data"
@@ -219,14 +210,9 @@ def clusters(server, postgres, axe):
         browser.go("#/restore/pg%2Fmain", "Restore pg/main")
         browser.wait("the form", "document.getElementById('cluster-to')")
         set_value(browser, "#cluster-to", f"{server.folder}/restored/now")
-        click(browser, "Show what would be done")
-        browser.wait("the plan", "document.querySelector('.review')?.innerText.includes('the end of the log')")
-        click(browser, "Restore now")
-        ended(browser)
+        restore_now(browser, "the end of the log")
         complaints = [line for line in browser.complaints() if "400" not in line]
         assert not complaints, complaints
-    finally:
-        browser.close()
     assert not [one.name for one in (server.folder / "restored").iterdir() if one.name.startswith(".")], "nothing is left beside it"
     # Without the repository, and beside nothing else.
     postgres.stop(postgres.data)
@@ -263,8 +249,7 @@ def interrupted(server, axe):
     assert run["outcome"] == "interrupted" and run["code"] == "RL210" and "goes on where it ended" in run["message"], run
     assert run["again"] == wanted, run
     assert Api(server.url).log_in("viewer@pbs").data(f"runs/{number}")["data"]["again"] is None, "who may not read is not told of what"
-    browser = Browser(width=390, height=844)
-    try:
+    with Browser(width=390, height=844) as browser:
         log_in(browser, server.url)
         browser.go(f"#/run/{number}", f"Run {number}")
         click(browser, "Ask for it again")
@@ -274,11 +259,9 @@ def interrupted(server, axe):
             browser.check_axe(axe, "a restore that was interrupted")
         click(browser, "Restore now")
         browser.wait("the new run", f"document.querySelector('main h1')?.textContent === 'Run {number + 1}'")
-        ended(browser)
+        run_ended(browser)
         told = browser.js("return document.querySelector('.events').innerText")
         assert "were there already as they should be" in told, told
-    finally:
-        browser.close()
     assert len(list(restored.iterdir())) == MANY
     for number in range(MANY):
         assert (restored / f"{number:04}").read_bytes() == b"%d\n" % number * 4000, number

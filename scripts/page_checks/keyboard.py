@@ -2,7 +2,7 @@
 
 import time
 
-from page_checks.browser import Browser
+from page_checks.browser import Browser, log_in, run_ended
 from page_checks.server import Api
 
 TAB, ENTER, DOWN, SPACE, END = "\ue004", "\ue007", "\ue015", " ", "\ue010"
@@ -37,11 +37,15 @@ class Hands:
         self.browser.shot("failed")
         raise AssertionError(f"{what} is not reached with {most} times Tab: {seen}")
 
+    def push(self, what):
+        """The button, link or other thing that is `what`."""
+        self.reach(what)
+        self.press(ENTER)
+
     def log_in(self, url, user):
-        self.browser.open(url + "/")
-        self.browser.wait("the log-in form", "document.activeElement?.id === 'user'")
-        self.press(*user, TAB, *"Secret12345", ENTER)
-        self.browser.wait("the overview", "document.querySelector('main table')")
+        log_in(self.browser, url, user)
+        # Of the keys of a person; the browser was given them already.
+        self.pressed += len(user) + len("Secret12345") + 2
 
 
 def check_keyboard(server):
@@ -55,12 +59,10 @@ def check_keyboard(server):
 
 def restore(server):
     """A new user, who knows nothing but the name of a file and that it was right in an older backup."""
-    browser = Browser()
-    hands, began = Hands(browser), time.time()
-    try:
+    with Browser() as browser:
+        hands, began = Hands(browser), time.time()
         hands.log_in(server.url, "new")
-        hands.reach("restore host/web")
-        hands.press(ENTER)
+        hands.push("restore host/web")
         browser.wait("the recovery points", "document.querySelectorAll('#point option').length >= 2")
         hands.reach("SELECT|point")
         hands.press(DOWN)
@@ -74,12 +76,10 @@ def restore(server):
         hands.press(ENTER)
         browser.wait("where to", "document.getElementById('to')")
         target = browser.js("return document.getElementById('to').value")
-        hands.reach("Show what would be done")
-        hands.press(ENTER)
+        hands.push("Show what would be done")
         browser.wait("the plan", "document.querySelector('.review')")
-        hands.reach("Restore now")
-        hands.press(ENTER)
-        browser.wait("its end", "document.querySelector('main h1')?.textContent.startsWith('Run') && document.querySelector('.tag.good')", 30)
+        hands.push("Restore now")
+        run_ended(browser, 30)
         took = time.time() - began
         with open(f"{target}/data/reports/annual.txt") as file:
             assert file.read() == "as it was last week\n" * 5000
@@ -87,40 +87,36 @@ def restore(server):
         # Back among the files, what is gone does not take the focus with it.
         browser.go("#/restore/host%2Fweb", "Restore host/web")
         browser.wait("the folder", "document.querySelector('tbody button.link')")
-        hands.reach("BUTTON|||data/")
-        hands.press(ENTER)
+        hands.push("BUTTON|||data/")
         browser.wait("what is in it", "document.querySelector('.crumbs b')?.textContent === 'data' && document.activeElement?.classList.contains('scroll')")
         hands.reach("choose reports")
         hands.press(SPACE)
         browser.wait("that it is chosen", "document.querySelector('.basket').innerText.includes('1 chosen')")
         print(f"page-test: a new user, by the keyboard alone: from log-in to the restored file in {took:.1f} s with {hands.pressed} keys, the waiting of the test included")
-    finally:
-        browser.close()
 
 
 def by_mouse(server):
     """The same with a mouse: each step a click at a place that is to be seen, or a word that is typed."""
-    browser = Browser()
-    began, steps = time.time(), []
+    with Browser() as browser:
+        began, steps = time.time(), []
 
-    def find(what):
-        end = time.time() + 15
-        while True:
-            found = browser.call("POST", "/elements", {"using": "xpath", "value": what})
-            if found:
-                return list(found[0].values())[0]
-            assert time.time() < end, f"{what}: {browser.text()[:800]}"
-            time.sleep(0.05)
+        def find(what):
+            end = time.time() + 15
+            while True:
+                found = browser.call("POST", "/elements", {"using": "xpath", "value": what})
+                if found:
+                    return list(found[0].values())[0]
+                assert time.time() < end, f"{what}: {browser.text()[:800]}"
+                time.sleep(0.05)
 
-    def click(words, what):
-        browser.call("POST", f"/element/{find(what)}/click", {})
-        steps.append(f"click {words}")
+        def click(words, what):
+            browser.call("POST", f"/element/{find(what)}/click", {})
+            steps.append(f"click {words}")
 
-    def write(text, field):
-        browser.call("POST", f"/element/{find(field)}/value", {"text": text})
-        steps.append(f"type {text!r}")
+        def write(text, field):
+            browser.call("POST", f"/element/{find(field)}/value", {"text": text})
+            steps.append(f"type {text!r}")
 
-    try:
         browser.open(server.url + "/")
         write("new", "//input[@id='user']")
         write("Secret12345", "//input[@id='password']")
@@ -137,55 +133,43 @@ def by_mouse(server):
         target = browser.js("return document.getElementById('to').value += '-by-mouse'")
         click("Show what would be done", "//button[.='Show what would be done']")
         click("Restore now", "//button[.='Restore now']")
-        browser.wait("its end", "document.querySelector('main h1')?.textContent.startsWith('Run') && document.querySelector('.tag.good')", 30)
+        run_ended(browser, 30)
         took = time.time() - began
         with open(f"{target}/data/reports/annual.txt") as file:
             assert file.read() == "as it was last week\n" * 5000
         assert took < 60 and len(steps) <= 10, (took, steps)
         print(f"page-test: a new user, by mouse: {len(steps)} steps, {took:.1f} s: {'; '.join(steps)}")
-    finally:
-        browser.close()
 
 
 def plan(server):
     """The plan is edited; who writes in it can leave the text with Tab."""
-    browser = Browser()
-    hands = Hands(browser)
-    try:
+    with Browser() as browser:
+        hands = Hands(browser)
         hands.log_in(server.url, "jane")
-        hands.reach("A|||Plan")
-        hands.press(ENTER)
+        hands.push("A|||Plan")
         browser.wait("the plan", "document.querySelector('main h1')?.textContent === 'Plan'")
-        hands.reach("||Edit the plan")
-        hands.press(ENTER)
+        hands.push("||Edit the plan")
         browser.wait("the text", "document.getElementById('plan-text')?.value.includes('host/web')")
         hands.reach("TEXTAREA|plan-text")
         browser.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": [
             {"type": kind, "value": key} for kind, key in (("keyDown", "\ue009"), ("keyDown", END), ("keyUp", END), ("keyUp", "\ue009"))]}]})
         hands.press(*"# by the keyboard")
         browser.wait("that it can be saved", "document.getElementById('plan-told').innerText.includes('It can be saved')")
-        hands.reach("||Review the changes")
-        hands.press(ENTER)
+        hands.push("||Review the changes")
         browser.wait("the difference", "document.querySelector('pre.diff .come')")
-        hands.reach("||Save the plan")
-        hands.press(ENTER)
+        hands.push("||Save the plan")
         browser.wait("the plan", "document.querySelector('main h1')?.textContent === 'Plan'")
         assert "# by the keyboard" in (server.folder / "relight.toml").read_text()
-    finally:
-        browser.close()
 
 
 def access(server):
     """A user is added, logged out, and removed."""
-    browser = Browser()
-    hands = Hands(browser)
-    try:
+    with Browser() as browser:
+        hands = Hands(browser)
         hands.log_in(server.url, "jane")
-        hands.reach("A|||Access")
-        hands.press(ENTER)
+        hands.push("A|||Access")
         browser.wait("Access", "document.querySelector('main h1')?.textContent === 'Access' && document.querySelector('details')")
-        hands.reach("SUMMARY|||Add a user")
-        hands.press(ENTER)
+        hands.push("SUMMARY|||Add a user")
         browser.wait("the form", "document.querySelector('details[open] #new-user')")
         hands.press(TAB)
         assert browser.js("return document.activeElement.id") == "new-user"
@@ -194,18 +178,13 @@ def access(server):
         stranger = Api(server.url).log_in("keys@pbs")
         browser.js("location.reload()")
         browser.wait("the session", "[...document.querySelectorAll('button')].some((one) => one.getAttribute('aria-label')?.startsWith('Log keys@pbs out'))")
-        hands.reach("Log keys@pbs out")
-        hands.press(ENTER)
+        hands.push("Log keys@pbs out")
         browser.wait("that it is over", "![...document.querySelectorAll('button')].some((one) => one.getAttribute('aria-label')?.startsWith('Log keys@pbs out'))")
         assert stranger.ask("GET", "/api/v1/workloads")[0] == 401
         browser.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
         browser.js("document.getElementById('main').focus()")
-        hands.reach("remove keys@pbs")
-        hands.press(ENTER)
+        hands.push("remove keys@pbs")
         browser.wait("what would go", "document.activeElement?.textContent === 'Remove keys@pbs' && document.activeElement.tagName === 'H2'")
-        hands.reach("BUTTON|||Remove keys@pbs")
-        hands.press(ENTER)
+        hands.push("BUTTON|||Remove keys@pbs")
         browser.wait("that it is gone", "document.querySelector('.note.well')?.innerText.includes('keys@pbs is removed')")
         browser.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
-    finally:
-        browser.close()

@@ -1,34 +1,21 @@
 """A recovery key: asked for on the page, approved by somebody else, shown once."""
 
 import json
-import pathlib
-import tempfile
 
 from page_checks.browser import Browser, click, log_in
-from page_checks.server import Server
+from page_checks.server import serving
 
 
 def check_recovery_key(binary, axe):
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        server = Server(binary, folder, "[approvals]\nrequired = ['keys']\n")
-        try:
-            server.run("user", "add", "bob@pbs", "--new-password-file", "user-password")
-            server.run("acl", "set", "/", "Approver", "bob@pbs")
-            server.run("user", "add", "kim@pbs", "--new-password-file", "user-password")
-            server.run("acl", "set", "/", "KeyOfficer", "kim@pbs")
-            recovery_key(server, axe)
-        except BaseException:
-            print((folder / "log").read_text()[-3000:])
-            raise
-        finally:
-            server.stop()
+    with serving(binary, "[approvals]\nrequired = ['keys']\n", approver=True) as server:
+        server.run("user", "add", "kim@pbs", "--new-password-file", "user-password")
+        server.run("acl", "set", "/", "KeyOfficer", "kim@pbs")
+        recovery_key(server, axe)
     print("page-test: a recovery key is given away once, with a second person")
 
 
 def recovery_key(server, axe):
-    browser = Browser(width=390, height=844)
-    try:
+    with Browser(width=390, height=844) as browser:
         log_in(browser, server.url, "kim")
         browser.go("#/keys", "Keys")
         browser.wait("the form", "document.getElementById('label-0')")
@@ -55,5 +42,3 @@ def recovery_key(server, axe):
         browser.wait("that the next one waits again", "document.querySelector('.note [role=status]')?.innerText.includes('request 2')")
         complaints = [line for line in browser.complaints() if "409" not in line]
         assert not complaints, complaints
-    finally:
-        browser.close()

@@ -2,15 +2,10 @@
 
 import json
 import pathlib
-import tempfile
 
-from page_checks.browser import Browser, click, log_in
-from page_checks.keyboard import ENTER, Hands
-from page_checks.server import HOSTILE, Api, Server
-
-
-def set_value(browser, css, text):
-    browser.js("const field = document.querySelector(arguments[0]); field.value = arguments[1]; field.dispatchEvent(new Event('input', { bubbles: true })); field.dispatchEvent(new Event('change', { bubbles: true }))", css, text)
+from page_checks.browser import Browser, click, log_in, run_ended, set_value
+from page_checks.keyboard import Hands
+from page_checks.server import HOSTILE, Api, serving
 
 
 def decide(approver, number, word, remark):
@@ -30,28 +25,17 @@ def plan_to_restore(browser, to):
 
 
 def check_second_person(binary, axe):
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        server = Server(binary, folder, "[approvals]\nrequired = ['retention', 'restore', 'access']\n", f"'{folder}/restored', '{folder}/data'")
-        try:
-            server.run("user", "add", "bob@pbs", "--new-password-file", "user-password")
-            server.run("acl", "set", "/", "Approver", "bob@pbs")
-            server.run("run", "host/web")
-            second_person(server, axe)
-        except BaseException:
-            print((folder / "log").read_text()[-3000:])
-            raise
-        finally:
-            server.stop()
+    with serving(binary, "[approvals]\nrequired = ['retention', 'restore', 'access']\n", "'FOLDER/restored', 'FOLDER/data'", approver=True) as server:
+        server.run("run", "host/web")
+        second_person(server, axe)
     print("page-test: what needs a second person waits for one, and is done once when that one agrees")
 
 
 def second_person(server, axe):
-    one, other = Browser(), Browser(width=390, height=844, dark=True)
-    other.server = server.url
-    check = lambda browser, what: axe and browser.check_axe(axe, what)
-    configuration = server.folder / "relight.toml"
-    try:
+    with Browser() as one, Browser(width=390, height=844, dark=True) as other:
+        other.server = server.url
+        check = lambda browser, what: axe and browser.check_axe(axe, what)
+        configuration = server.folder / "relight.toml"
         log_in(one, server.url)
         one.go("#/edit-plan", "Edit the plan")
         one.wait("the text", "document.getElementById('plan-text')?.value.includes('host/web')")
@@ -91,8 +75,7 @@ def second_person(server, axe):
         hands = Hands(other)
         hands.reach("Remark on request 1")
         hands.press(*"agreed on the phone")
-        hands.reach("||Approve 1")
-        hands.press(ENTER)
+        hands.push("||Approve 1")
         other.wait("the decision", "document.querySelector('main').innerText.includes('agreed on the phone')")
         other.wait("where the keys go on", "document.activeElement?.classList.contains('scroll')")
         other.wait("that nothing waits any more", "!document.querySelector('#nav .count')")
@@ -127,7 +110,7 @@ def second_person(server, axe):
         decide(other, 3, "Approve", "now it is fine")
         one.wait("that it is approved", "document.querySelector('.told .well')")
         click(one, "Restore now")
-        one.wait("its end", "document.querySelector('main h1')?.textContent.startsWith('Run') && document.querySelector('.tag.good')", 30)
+        run_ended(one)
         assert pathlib.Path(str(target) + "-2", "data", "reports", "annual.txt").read_text() == "as it was last week\n" * 5000
 
         # A role.
@@ -159,9 +142,6 @@ def second_person(server, axe):
         assert nobody.ask("GET", "/api/v1/workloads")[0] == 401
         complaints = [line for browser in (one, other) for line in browser.complaints() if "409" not in line and "403" not in line]
         assert not complaints, complaints
-    finally:
-        one.close()
-        other.close()
 
 
 def remove_user(browser, server, row, check):
@@ -194,11 +174,10 @@ def remove_user(browser, server, row, check):
 
 def check_access(server, axe):
     """Users, roles, tokens and sessions: made and taken away on the page by whoever may, and by nobody else."""
-    browser = Browser()
-    check = lambda browser, what: axe and browser.check_axe(axe, what)
-    inside = "document.querySelector('main')"
-    row = "[...document.querySelectorAll('tbody tr')].find((one) => one.innerText.includes('eve@pbs'))"
-    try:
+    with Browser() as browser:
+        check = lambda browser, what: axe and browser.check_axe(axe, what)
+        inside = "document.querySelector('main')"
+        row = "[...document.querySelectorAll('tbody tr')].find((one) => one.innerText.includes('eve@pbs'))"
         log_in(browser, server.url)
         browser.go("#/access", "Access")
         browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
@@ -250,8 +229,6 @@ def check_access(server, axe):
         remove_user(browser, server, row, check)
         complaints = [line for line in browser.complaints() if "400" not in line]
         assert not complaints, complaints
-    finally:
-        browser.close()
 
     # Whoever may not change users sees itself alone, and is refused if it asks all the same.
     viewer = Api(server.url).log_in("viewer@pbs")
@@ -268,14 +245,11 @@ def check_access(server, axe):
         assert admin.ask("PUT", "/api/v1/rules", body)[0] == 400, body
     assert admin.ask("PUT", "/api/v1/users/jane@pbs", {"enabled": False})[0] == 400
     assert admin.ask("DELETE", "/api/v1/users/jane@pbs")[0] == 400
-    browser = Browser(width=390, height=844)
-    try:
+    with Browser(width=390, height=844) as browser:
         log_in(browser, server.url, "viewer")
         browser.go("#/access", "Access")
         assert browser.js("return [...document.querySelectorAll('summary')].map((one) => one.textContent)") == ["Make a token"]
         assert "jane@pbs" not in browser.text()
         browser.shot("access-viewer")
         check(browser, "Access of a viewer")
-    finally:
-        browser.close()
     print("page-test: users, roles, tokens and sessions are changed by whoever may")

@@ -1,48 +1,32 @@
 """Recovery points are protected, and forgotten before the plan would, with a second person and by the keyboard alone."""
 
 import json
-import pathlib
-import tempfile
 
 from page_checks.browser import Browser, click, log_in
-from page_checks.keyboard import ENTER, SPACE, Hands
+from page_checks.keyboard import SPACE, Hands
 from page_checks.people import decide
-from page_checks.server import Api, Server
+from page_checks.server import Api, serving
 
 ROWS = "document.querySelectorAll('.basket + div tbody tr').length"
 
 
 def check_points(binary, axe):
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        server = Server(binary, folder, "[approvals]\nrequired = ['delete']\n")
-        try:
-            server.run("user", "add", "bob@pbs", "--new-password-file", "user-password")
-            server.run("acl", "set", "/", "Approver", "bob@pbs")
-            for number in range(4):
-                (folder / "data" / "reports" / "annual.txt").write_text(f"{number}\n" * 5000)
-                server.run("run", "host/web")
-            server.run("run", "lab/host/other")
-            one, other = Browser(), Browser(width=390, height=844, dark=True)
+    check = lambda browser, what: axe and browser.check_axe(axe, what)
+    with serving(binary, "[approvals]\nrequired = ['delete']\n", approver=True) as server:
+        for number in range(4):
+            (server.folder / "data" / "reports" / "annual.txt").write_text(f"{number}\n" * 5000)
+            server.run("run", "host/web")
+        server.run("run", "lab/host/other")
+        with Browser() as one, Browser(width=390, height=844, dark=True) as other:
             other.server = server.url
-            try:
-                log_in(one, server.url)
-                log_in(other, server.url, "bob")
-                check = lambda browser, what: axe and browser.check_axe(axe, what)
-                forget(server, one, other, check)
-                by_keyboard(server, one, other)
-                last_good(one, check)
-                complaints = [line for line in one.complaints() if not any(status in line for status in ("400", "403", "409"))]
-                assert not complaints, complaints
-            finally:
-                one.close()
-                other.close()
-            whoever_may_not(server, check)
-        except BaseException:
-            print((folder / "log").read_text()[-3000:])
-            raise
-        finally:
-            server.stop()
+            log_in(one, server.url)
+            log_in(other, server.url, "bob")
+            forget(server, one, other, check)
+            by_keyboard(one, other)
+            last_good(one, check)
+            complaints = [line for line in one.complaints() if not any(status in line for status in ("400", "403", "409"))]
+            assert not complaints, complaints
+        whoever_may_not(server, check)
     print("page-test: recovery points are protected and forgotten early, by whoever may, with a second person")
 
 
@@ -98,8 +82,7 @@ def forget(server, one, other, check):
     one.wait("that it is denied", "document.querySelector('.fault')?.innerText.includes('denied by bob@pbs: it is of the audit')")
     assert len(Api(server.url).log_in("jane@pbs").data("workloads/host%2Fweb/recovery-points")["data"]) == 2
     for phone in (False, True):
-        browser = Browser(width=390 if phone else 1280, height=844, dark=not phone)
-        try:
+        with Browser(width=390 if phone else 1280, height=844, dark=not phone) as browser:
             log_in(browser, server.url)
             list_of(browser, "host/web", 2)
             press(browser, "choose", 0)
@@ -108,31 +91,25 @@ def forget(server, one, other, check):
             browser.shot("forget-phone" if phone else "forget-dark")
             check(browser, "what forgetting would do, on a phone or dark")
             assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
-        finally:
-            browser.close()
 
 
-def by_keyboard(server, one, other):
+def by_keyboard(one, other):
     list_of(one, "host/web", 2)
     one.js("for (const part of document.querySelectorAll('details')) part.open = false")
     one.js("document.getElementById('main').focus()")
     hands = Hands(one)
-    hands.reach("SUMMARY|||As a list: protect them")
-    hands.press(ENTER)
+    hands.push("SUMMARY|||As a list: protect them")
     hands.reach("choose the recovery point of")
     hands.press(SPACE)
     one.js("document.querySelector('details[open]').querySelector('summary').focus()")
-    hands.reach("||Forget…")
-    hands.press(ENTER)
+    hands.push("||Forget…")
     one.wait("what would go", "document.activeElement?.tagName === 'H2' && document.activeElement.textContent.startsWith('Forget 1 recovery point of')")
-    hands.reach("BUTTON|||Forget 1 recovery point")
-    hands.press(ENTER)
+    hands.push("BUTTON|||Forget 1 recovery point")
     one.wait("that it waits", "document.querySelector('.review .told')?.innerText.includes('request 3')")
     decide(other, 3, "Approve", "by the keyboard")
     one.wait("that it is approved", "document.querySelector('.review .note.well')")
     one.js("document.querySelector('.review h2').focus()")
-    hands.reach("BUTTON|||Forget 1 recovery point")
-    hands.press(ENTER)
+    hands.push("BUTTON|||Forget 1 recovery point")
     one.wait("that it is gone", f"{ROWS} === 1")
     one.wait("where the keys go on", "document.activeElement?.closest('main') && document.activeElement !== document.body")
     # What is left is protected.
@@ -174,8 +151,7 @@ def whoever_may_not(server, check):
     plan = json.loads(body)["data"]
     assert admin.ask("POST", "/api/v1/forgets", {**wanted, "digest": "0", "last-good": True})[0] == 409
     assert admin.ask("POST", "/api/v1/forgets", {**wanted, "digest": plan["digest"], "last-good": True})[0] == 400, "it is protected"
-    browser = Browser(width=390, height=844)
-    try:
+    with Browser(width=390, height=844) as browser:
         log_in(browser, server.url, "viewer")
         browser.go("#/workload/host%2Fweb", "host/web")
         browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
@@ -184,5 +160,3 @@ def whoever_may_not(server, check):
         assert not browser.js("return [...document.querySelectorAll('main button')].some((one) => /Forget|rotect/.test(one.textContent))")
         browser.shot("points-viewer")
         check(browser, "recovery points of a viewer")
-    finally:
-        browser.close()

@@ -16,8 +16,8 @@ def away_and_back(browser, title, user):
 
 def check_provider(url, title, user):
     """`url` is the server's, of another site than the provider's: cookies that are for one site only are tried as they are meant."""
-    browser, axe = Browser(), axe_core()
-    try:
+    axe = axe_core()
+    with Browser() as browser:
         browser.open(url + "/")
         browser.wait("the button", f"[...document.querySelectorAll('button')].some((one) => one.textContent === 'Log in with {title}')")
         browser.shot("provider-button")
@@ -40,12 +40,9 @@ def check_provider(url, title, user):
         browser.wait("the log-in form", "document.querySelector('form.login')")
         complaints = [line for line in browser.complaints() if url in line]
         assert not complaints, complaints
-    finally:
-        browser.close()
 
     # Somebody who is in none of the groups is told so.
-    browser = Browser(width=390, height=844, dark=True)
-    try:
+    with Browser(width=390, height=844, dark=True) as browser:
         browser.open(url + "/")
         browser.wait("the button", "document.querySelectorAll('form.login button').length > 1")
         away_and_back(browser, title, "joe")
@@ -54,5 +51,3 @@ def check_provider(url, title, user):
         browser.shot("provider-refused")
         if axe:
             browser.check_axe(axe, "a log-in that a provider's group refuses")
-    finally:
-        browser.close()

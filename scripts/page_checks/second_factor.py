@@ -19,9 +19,8 @@ def one_time_password(secret):
 
 def check_second_factor(server, axe):
     """A second factor: set up on the page, asked for at the next log-in; by the keyboard alone, but for what is read."""
-    browser = Browser(420, 800, dark=True)
-    tab, enter = "\ue004", "\ue007"
-    try:
+    with Browser(420, 800, dark=True) as browser:
+        tab, enter = "\ue004", "\ue007"
         browser.open(server.url + "/")
         browser.wait("the log-in form", "document.activeElement?.id === 'user'")
         browser.keys(*"viewer", tab, *"Secret12345", enter)
@@ -61,6 +60,4 @@ def check_second_factor(server, axe):
         browser.wait("the account again", "document.querySelector('main')?.innerText.includes('9 recovery codes left')")
         complaints = [line for line in browser.complaints() if "400" not in line]
         assert not complaints, complaints
-    finally:
-        browser.close()
     server.run("user", "totp", "viewer@pbs", "--remove")

@@ -1,10 +1,13 @@
 """A real `relight serve` with a plan and users, and its API."""
 
+import contextlib
 import json
 import os
+import pathlib
 import ssl
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 
@@ -115,6 +118,23 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait(30)
+
+
+@contextlib.contextmanager
+def serving(binary, more="", roots=None, plan=PLAN, approver=False):
+    """A server in a folder of its own (FOLDER in `roots`); what it logged last is shown when something fails. With `approver` bob decides."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(binary, pathlib.Path(folder), more, roots and roots.replace("FOLDER", folder), plan)
+        try:
+            if approver:
+                server.run("user", "add", "bob@pbs", "--new-password-file", "user-password")
+                server.run("acl", "set", "/", "Approver", "bob@pbs")
+            yield server
+        except BaseException:
+            print((server.folder / "log").read_text()[-3000:], file=sys.stderr)
+            raise
+        finally:
+            server.stop()
 
 
 class Api:
