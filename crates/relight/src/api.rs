@@ -69,6 +69,11 @@ impl ApiOptions {
         Ok(Some(Api { runtime, client }))
     }
 
+    /// Whether one was named.
+    pub fn is_named(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// The same, where there is no other way.
     pub fn required(&self) -> Result<Api> {
         self.open()?.ok_or_else(|| {

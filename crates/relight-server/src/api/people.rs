@@ -1,8 +1,8 @@
-//! `/roles`, `/users`, `/sessions`: who may do what, and who is logged in.
+//! `/roles`, `/users`, `/rules`, `/sessions`: who may do what, and who is logged in.
 
 use http::Method;
 use jiff::Timestamp;
-use relight_pbs::access::{Grantee, Privileges, Role};
+use relight_pbs::access::{Grantee, Privileges, Role, Rule};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call, NoParameters};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,6 +60,20 @@ pub(super) fn operations(table: &mut Table<'_>) {
     .beside("may-change-users", schema::truth())
     .beside("may-change-rules", schema::truth());
     table.add(users, list_users);
+    let rule = schema::object(vec![
+        ("path", schema::text()),
+        ("role", schema::text()),
+        ("who", schema::text()),
+        ("below", schema::truth()),
+    ]);
+    let rules = Operation::get(
+        "/api/v1/rules",
+        "Rules: who has which role where, and whether below as well. Everybody sees its own; all others need Sys.Audit or \
+         Permissions.Modify at /access/acl",
+        schema::list(rule),
+    )
+    .paged("from", "rules from this one on, the first being 0");
+    table.add(rules, list_rules);
     let session = schema::object(vec![
         ("id", schema::text()),
         ("user", schema::text()),
@@ -143,6 +157,20 @@ fn list_users(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
         .with("next", next)
         .with("may-change-users", may(USERS)?)
         .with("may-change-rules", may(RULES)?))
+}
+
+fn list_rules(desk: &Desk, call: &Call, wanted: Wanted) -> ApiResult<Answer> {
+    let (seen, next) = page(crate::rest::seen_rules(&desk.gate, call)?, &wanted)?;
+    let shown = |rule: &Rule| {
+        json!({
+            "path": rule.path,
+            "role": rule.role,
+            "who": rule.who,
+            "below": rule.propagate,
+        })
+    };
+    let list: Vec<Value> = seen.iter().map(shown).collect();
+    Ok(Answer::data(list)?.with("next", next))
 }
 
 fn user_shown(desk: &Desk, known: &Known, user: &User, with_factor: bool) -> Value {

@@ -1,4 +1,4 @@
-//! `/plan`: its text, and what the checker finds in it.
+//! `/plan`: its text, what the checker finds in it, and what was measured of what it protects.
 
 use jiff::Timestamp;
 use relight_model::check::{Finding, Severity, check};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::operation::{Operation, Place, Table};
 use super::plan_text::without_secrets;
 use super::sight::Sight;
-use super::{Desk, failed, schema};
+use super::{Desk, failed, limit, schema};
 use crate::runs::facts;
 
 /// So many lines at once.
@@ -42,6 +42,49 @@ pub(super) fn operations(table: &mut Table<'_>) {
     .with("from-line", Place::Query, schema::count(), "lines from this one on, the first being 1")
     .beside("next", schema::maybe(schema::count()));
     table.add(plan, plan_text);
+    let measured = schema::object(vec![
+        ("workload", schema::text()),
+        ("size", schema::maybe(schema::count())),
+        ("backup-takes", schema::maybe(schema::text())),
+    ]);
+    let measured = Operation::get(
+        "/api/v1/plan/measured",
+        "What was measured of the plan's workloads, by which its runs are foreseen: the size at the last backup, and how long backups \
+         take at worst of late; needs Sys.Audit at /system",
+        schema::list(measured),
+    )
+    .paged("from", "workloads from this one on, the first being 0");
+    table.add(measured, plan_measured);
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    limit: Option<u32>,
+    from: Option<usize>,
+}
+
+fn plan_measured(desk: &Desk, call: &Call, wanted: Page) -> ApiResult<Answer> {
+    let planned = desk.board.planned();
+    Sight::new(call, &planned.plan).require_system()?;
+    let (limit, from) = (limit(wanted.limit)?, wanted.from.unwrap_or(0));
+    let facts = facts(desk.gate.state(), &planned.plan, Timestamp::now()).map_err(failed)?;
+    let list: Vec<Value> = facts
+        .workloads
+        .iter()
+        .skip(from)
+        .take(limit)
+        .map(|(workload, known)| {
+            json!({
+                "workload": workload,
+                "size": known.size.map(|size| size.0),
+                "backup-takes": known.backup_time,
+            })
+        })
+        .collect();
+    let end = from.saturating_add(list.len());
+    let next = (end < facts.workloads.len() && !list.is_empty()).then_some(end);
+    Ok(Answer::data(list)?.with("next", next))
 }
 
 #[derive(Deserialize)]

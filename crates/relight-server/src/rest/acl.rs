@@ -64,11 +64,20 @@ struct Wanted {
     exact: bool,
 }
 
-fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
+/// The rules that the caller may see: everybody those about itself and its tokens.
+pub(crate) fn seen(gate: &Gate, call: &Call) -> ApiResult<Vec<Rule>> {
     let known = gate.state().known().map_err(failed)?;
     let who = call.who()?;
     let some = Privileges::SYS_AUDIT | Privileges::PERMISSIONS_MODIFY;
     let sees_all = call.privileges("/access/acl")?.intersects(some);
+    let seen = known
+        .rules
+        .iter()
+        .filter(|rule| sees_all || rule.who.auth().is_some_and(|id| who.owns_as(id)));
+    Ok(seen.cloned().collect())
+}
+
+fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
     let fits = |rule: &&Rule| match &wanted.path {
         None => true,
         Some(path) if wanted.exact => rule.path == *path,
@@ -86,12 +95,8 @@ fn list(gate: &Gate, call: &Call, wanted: &Wanted) -> ApiResult<Answer> {
             "propagate": rule.propagate,
         })
     };
-    // Everybody sees the rules about itself and its tokens.
-    let seen = known
-        .rules
-        .iter()
-        .filter(|rule| sees_all || rule.who.auth().is_some_and(|id| who.owns_as(id)));
-    let list: Vec<Value> = seen.filter(fits).map(rule).collect();
+    let seen = seen(gate, call)?;
+    let list: Vec<Value> = seen.iter().filter(fits).map(rule).collect();
     Answer::data(list)
 }
 

@@ -10,7 +10,7 @@ mod ticket;
 mod tokens;
 mod users;
 
-pub(crate) use acl::{RuleChange, change as change_rule};
+pub(crate) use acl::{RuleChange, change as change_rule, seen as seen_rules};
 pub(crate) use ticket::refused_log_in;
 pub(crate) use users::remove as remove_user;
 

@@ -5,7 +5,7 @@ mod over_api;
 use clap::{Args, Subcommand};
 use relight_pbs::access::{AclPath, Grantee, HeldRole, Rule};
 use relight_server::state::State;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::ApiOptions;
 use crate::context::Global;
@@ -32,6 +32,8 @@ pub enum Command {
 pub struct ListOptions {
     #[command(flatten)]
     pub config: ConfigOptions,
+    #[command(flatten)]
+    pub server: ApiOptions,
 }
 
 /// Options of `acl set`.
@@ -138,22 +140,38 @@ fn remove(global: &Global, options: &RemoveOptions) -> Result<Exit> {
 }
 
 fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api::list(global, &api);
+    }
     let known = options.config.state()?.known()?;
-    output::result(global, &known.rules, |rules, out| {
-        let heading = ["PATH", "ROLE", "WHO", "BELOW"].map(String::from).to_vec();
-        let cells = |rule: &Rule| {
-            let below = if rule.propagate { "yes" } else { "no" };
-            vec![
-                rule.path.to_string(),
-                rule.role.to_string(),
-                rule.who.to_string(),
-                below.into(),
-            ]
-        };
-        let rows: Vec<_> = std::iter::once(heading).chain(rules.iter().map(cells)).collect();
-        output::table(&rows, &[], out);
-    });
+    let row = |rule: &Rule| Row {
+        path: rule.path.to_string(),
+        role: rule.role.to_string(),
+        who: rule.who.to_string(),
+        below: rule.propagate,
+    };
+    let rows: Vec<Row> = known.rules.iter().map(row).collect();
+    output::result(global, &known.rules, |_, out| table(&rows, out));
     Ok(Exit::Done)
+}
+
+/// A rule in the list.
+#[derive(Deserialize)]
+struct Row {
+    path: String,
+    role: String,
+    who: String,
+    below: bool,
+}
+
+fn table(rows: &[Row], out: &mut String) {
+    let heading = ["PATH", "ROLE", "WHO", "BELOW"].map(String::from).to_vec();
+    let cells = |row: &Row| {
+        let below = if row.below { "yes" } else { "no" };
+        vec![row.path.clone(), row.role.clone(), row.who.clone(), below.into()]
+    };
+    let rows: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    output::table(&rows, &[], out);
 }
 
 /// The role of a name, one of the server's own among them.

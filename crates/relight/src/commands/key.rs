@@ -88,6 +88,7 @@ pub fn told(command: &Command) -> Option<String> {
     Some(match command {
         Command::List | Command::Uses | Command::Client(_) => return None,
         Command::Add(_) => "added a key that opens the repository".into(),
+        Command::Recovery(options) if options.is_elsewhere() => return None,
         Command::Recovery(_) => "made a recovery key".into(),
         Command::Test => "tested the key".into(),
         Command::Remove(options) => format!("removed the key {}", options.id),
@@ -100,6 +101,7 @@ pub fn told(command: &Command) -> Option<String> {
 /// What a command does, if it lets somebody else open the repository: what one person alone may not be enough for.
 fn gives_away(command: &Command) -> Option<String> {
     Some(match command {
+        Command::Recovery(options) if options.is_elsewhere() => return None,
         Command::Recovery(options) => format!("make a recovery key {:?} that opens", options.label()),
         Command::Add(options) => {
             let kind = match (&options.new_password_file, &options.new_key_file) {

@@ -1,5 +1,7 @@
 //! `relight restores`: restores that a server does, to folders of its own host: asked for over its API, watched and listed.
 
+mod cluster;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,6 +13,7 @@ use relight_model::size::ByteSize;
 use relight_model::workload::Workload;
 use relight_server::state::{Run, RunFilter};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::plan::agreed;
@@ -39,6 +42,9 @@ pub enum Command {
     List(ListOptions),
     /// Have another host's server restore something to a folder of its own: shows what would be done, and asks
     Start(StartOptions),
+    /// Have another host's server bring a PostgreSQL cluster to a moment, into a new folder of its own: shows what would be done,
+    /// and asks
+    Cluster(cluster::Options),
 }
 
 /// Options of `restores list`.
@@ -76,6 +82,13 @@ pub struct StartOptions {
     /// What becomes of files that are there: skip, keep-newer or overwrite
     #[arg(long, value_name = "RULE", default_value = "skip")]
     existing: String,
+    #[command(flatten)]
+    steps: Steps,
+}
+
+/// How far it goes.
+#[derive(Debug, Args)]
+struct Steps {
     /// Only show what would be done
     #[arg(long)]
     plan: bool,
@@ -89,7 +102,6 @@ pub struct StartOptions {
 
 #[derive(Deserialize)]
 struct Planned {
-    digest: String,
     workload: String,
     time: Timestamp,
     to: String,
@@ -115,6 +127,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         None => list(global, &options.list),
         Some(Command::List(options)) => list(global, options),
         Some(Command::Start(options)) => start(global, options),
+        Some(Command::Cluster(options)) => cluster::run(global, options),
     }
 }
 
@@ -169,35 +182,48 @@ fn spelled(path: &OsString) -> String {
 
 fn start(global: &Global, options: &StartOptions) -> Result<Exit> {
     let api = options.server.required()?;
-    let mut body = json!({
+    let body = json!({
         "workload": options.workload,
         "snapshot": point(&api, options)?,
         "paths": options.paths.iter().map(spelled).collect::<Vec<_>>(),
         "to": options.to,
         "existing": options.existing,
     });
-    let data = api.ask(Method::POST, "/restores/plan", Some(&body))?;
-    let planned: Planned = read(&data)?;
-    if options.plan {
+    carry_out(global, &api, &options.steps, "/restores", body, words)
+}
+
+/// Has a restore planned, shows that, and does it if somebody agrees.
+fn carry_out<P: DeserializeOwned>(
+    global: &Global,
+    api: &Api,
+    steps: &Steps,
+    path: &str,
+    mut body: Value,
+    words: fn(&P, &mut String),
+) -> Result<Exit> {
+    let data = api.ask(Method::POST, &format!("{path}/plan"), Some(&body))?;
+    let planned: P = read(&data)?;
+    if steps.plan {
         output::result(global, &data, |_, out| words(&planned, out));
         return Ok(Exit::Done);
     }
     let mut told = String::new();
     words(&planned, &mut told);
     eprint!("{told}");
-    if !options.yes && !agreed("Restore it?")? {
+    if !steps.yes && !agreed("Restore it?")? {
         output::remark(global, "nothing was restored");
         return Ok(Exit::Cancelled);
     }
-    body["digest"] = planned.digest.into();
-    let begun = api.ask(Method::POST, "/restores", Some(&body))?;
+    body["digest"] = data["digest"].clone();
+    let begun = api.ask(Method::POST, path, Some(&body))?;
     let number = begun["run"].as_u64().unwrap_or(0);
-    output::remark(global, &format!("run {number}: restore {}", planned.workload));
-    if options.no_wait {
+    let workload = data["workload"].as_str().unwrap_or_default();
+    output::remark(global, &format!("run {number}: restore {workload}"));
+    if steps.no_wait {
         output::result(global, &begun, |_: &Value, _| ());
         return Ok(Exit::Done);
     }
-    runs::over_api::follow(global, number, &api)
+    runs::over_api::follow(global, number, api)
 }
 
 fn words(planned: &Planned, out: &mut String) {
@@ -216,17 +242,26 @@ fn words(planned: &Planned, out: &mut String) {
         planned.to,
         ByteSize(*bytes)
     ));
-    if let Some(free) = planned.free {
-        out.push_str(&format!(" ({} are free)", ByteSize(free)));
-    }
-    if let Some(seconds) = planned.forecast {
-        out.push_str(&format!(", about {} s", seconds.ceil()));
-    }
-    out.push_str(".\n");
+    rest(planned.free, planned.forecast, out);
     if *existing > 0 {
         out.push_str(&format!("{existing} of the names are there already.\n"));
     }
-    for warning in &planned.warnings {
+    warnings(&planned.warnings, out);
+}
+
+/// What room there is, and how long it will take.
+fn rest(free: Option<u64>, forecast: Option<f64>, out: &mut String) {
+    if let Some(free) = free {
+        out.push_str(&format!(" ({} are free)", ByteSize(free)));
+    }
+    if let Some(seconds) = forecast {
+        out.push_str(&format!(", about {} s", seconds.ceil()));
+    }
+    out.push_str(".\n");
+}
+
+fn warnings(warnings: &[String], out: &mut String) {
+    for warning in warnings {
         out.push_str(&format!("WARNING: {warning}\n"));
     }
 }

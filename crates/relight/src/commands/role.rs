@@ -7,7 +7,7 @@ use relight_server::roles::privileges_of;
 use serde::{Deserialize, Serialize};
 
 use super::acl::ListOptions;
-use crate::api::{Api, ApiOptions, read};
+use crate::api::{Api, read};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::Result;
@@ -18,20 +18,11 @@ use crate::server_state::{ConfigOptions, record};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the roles and what is in them
-    List(RolesOptions),
+    List(ListOptions),
     /// Make a role of this server's own, or change what it may
     Add(AddOptions),
     /// Remove a role of this server's own that nobody has
     Remove(RemoveOptions),
-}
-
-/// Options of `role list`.
-#[derive(Debug, Args)]
-pub struct RolesOptions {
-    #[command(flatten)]
-    list: ListOptions,
-    #[command(flatten)]
-    server: ApiOptions,
 }
 
 /// Options of `role add`.
@@ -73,10 +64,7 @@ struct Row {
 /// Does it.
 pub fn run(global: &Global, command: &Command) -> Result<Exit> {
     match command {
-        Command::List(options) => match options.server.open()? {
-            Some(api) => over_api(global, &api),
-            None => list(global, &options.list),
-        },
+        Command::List(options) => list(global, options),
         Command::Add(options) => add(global, options),
         Command::Remove(options) => remove(global, options),
     }
@@ -84,6 +72,9 @@ pub fn run(global: &Global, command: &Command) -> Result<Exit> {
 
 /// Lists them. Without a configuration, those that are always there.
 pub fn list(global: &Global, options: &ListOptions) -> Result<Exit> {
+    if let Some(api) = options.server.open()? {
+        return over_api(global, &api);
+    }
     let mut rows: Vec<Row> = Role::ALL
         .iter()
         .map(|role| Row {

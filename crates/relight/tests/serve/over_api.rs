@@ -39,6 +39,11 @@ fn runs_are_asked_for_and_looked_at_from_elsewhere() {
     // What is told on the server's own host, in the same words.
     assert_eq!(far.ok(&["runs"]), lab.ok(&["runs"]));
     assert_eq!(far.ok(&["runs", "show", "2"]), lab.ok(&["runs", "show", "2"]));
+    // Foreseen by what was measured there.
+    let next = ["plan", "next", "--from", "2026-12-31", "--until", "2027-01-04"];
+    assert_eq!(far.ok(&next), lab.ok(&next));
+    assert_eq!(far.json(&next), lab.json(&next));
+    assert!(far.ok(&next).contains("backup  host/web"));
     assert_eq!(
         far.json(&["runs", "follow", "2"])["snapshot"],
         listed[0]["snapshot"]
@@ -134,7 +139,12 @@ fn people_are_managed_from_elsewhere() {
     assert!(made["secret"].as_str().unwrap().len() > 20);
     far.ok(&["acl", "set", "/datastore/main", "night-shift", "bob@pbs"]);
     // In the words of the server's own host.
-    for list in [&["user", "list"][..], &["role", "list"]] {
+    for list in [
+        &["user", "list"][..],
+        &["role", "list"],
+        &["acl", "list"],
+        &["acl", "roles"],
+    ] {
         assert_eq!(far.ok(list), lab.ok(list), "{list:?}");
     }
     assert!(far.ok(&["token", "list", "bob@pbs"]).contains("bob@pbs!cron"));
@@ -299,5 +309,46 @@ fn restores_and_drills_are_asked_for_from_elsewhere() {
     let early = ["--at", "2001-01-01T00:00:00Z", "--yes"];
     let (_, said) = far.ends(1, &[&start[..], &early].concat());
     assert!(said.contains("no recovery point of host/web from 2001"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_recovery_key_is_made_for_somebody_elsewhere_once() {
+    let lab = Lab::with_plan(&PLAN.replace("[plan]", "[approvals]\nrequired = ['keys']\n[plan]"));
+    lab.user("otto@pbs", "KeyOfficer", "/");
+    lab.user("anna@pbs", "Approver", "/");
+    let header = lab.token("otto@pbs!script", "KeyOfficer", "/");
+    let server = lab.serve();
+    let far = Elsewhere::new(&lab, &server, &header, "otto@pbs!script");
+    let make = ["key", "recovery", "--repo", "main", "--label", "the safe"];
+    // Secrets are for people and files.
+    let (_, said) = far.ends(1, &make);
+    assert!(said.contains("--output FILE"), "{said}");
+    let page = [&make[..], &["--output", "page"]].concat();
+    let (_, said) = far.ends(1, &page);
+    assert!(said.contains("request 1; do the same again"), "{said}");
+    assert!(!lab.path("page").exists());
+    far.as_user("anna@pbs").ok(&["approval", "approve", "1"]);
+    let told = far.json(&page);
+    assert_eq!(
+        (&told["label"], &told["output"]),
+        (&"the safe".into(), &"page".into())
+    );
+    let mode = fs::metadata(lab.path("page")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let output = lab
+        .command(&["key", "test", "--json", "--recovery-key-file", "page"])
+        .env_remove("RELIGHT_PASSWORD_FILE")
+        .output()
+        .unwrap();
+    let tested: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(tested[0]["id"], told["id"], "{tested}");
+    let (_, said) = far.ends(1, &page);
+    assert!(
+        said.contains("make page"),
+        "what is there is not written over: {said}"
+    );
+    let (_, said) = far.ends(1, &["key", "recovery", "--repo", "other", "--output", "second"]);
+    assert!(said.contains("there is no repository"), "{said}");
     server.stop();
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::elsewhere::Elsewhere;
 use super::lab::{Lab, Running};
 use crate::postgres_lab::{self, Server};
 
@@ -32,7 +33,11 @@ probe = { amcheck = false, sql = [{ database = "postgres", query = "SELECT count
 fn lab() -> Lab {
     let lab = Lab::new();
     let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
-    let away = "[[repository]]\nname = 'away'\nlocation = 'away'\npassword-file = 'password'\n";
+    fs::create_dir(lab.path("restored")).unwrap();
+    let away = format!(
+        "[[repository]]\nname = 'away'\nlocation = 'away'\npassword-file = 'password'\n[restore]\nroots = [{:?}]\n",
+        lab.path("restored")
+    );
     fs::write(lab.path("relight.toml"), format!("{text}{away}")).unwrap();
     let made = lab
         .command(&["init"])
@@ -140,6 +145,23 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     assert_eq!(found["windows"]["intervals"].as_array().unwrap().len(), 1);
     assert_eq!(found["windows"]["gaps"].as_array().unwrap().len(), 0);
     assert_eq!(found["receiver"]["alarms"], serde_json::json!({}));
+
+    // From elsewhere it is asked to bring the cluster back.
+    let far = Elsewhere::new(&lab, &running, &header, "jane@pbs!t");
+    let to = lab.path("restored/data");
+    let restore = ["restores", "cluster", "pg/main", "--to", to.to_str().unwrap()];
+    let planned = far.ok(&[&restore[..], &["--plan"]].concat());
+    assert!(
+        planned.contains("from the base backup of") && planned.contains("Goal: "),
+        "{planned}"
+    );
+    let early = ["--to-time", "2001-01-01T00:00:00Z", "--yes"];
+    far.ends(1, &[&restore[..], &early].concat());
+    assert!(!to.exists());
+    let done = far.ok(&[&restore[..], &["--yes"]].concat());
+    assert!(done.contains("outcome    good"), "{done}");
+    assert!(to.join("PG_VERSION").exists());
+    assert_eq!(far.ok(&["restores"]), lab.ok(&["restores"]));
 
     // What is in no segment that was completed is drilled, and copied.
     lab.ok(&["run", "drill", "pg/main"]);

@@ -1,11 +1,21 @@
-//! `relight acl set` and `remove` of another host's server.
+//! `relight acl` of another host's server.
 
 use http::Method;
 use serde_json::json;
 
-use super::{RemoveOptions, SetOptions};
-use crate::api::Api;
+use super::{RemoveOptions, Row, SetOptions, table};
+use crate::api::{Api, read};
+use crate::context::Global;
+use crate::exit::Exit;
 use crate::failure::{Failure, Result};
+use crate::output;
+
+pub(super) fn list(global: &Global, api: &Api) -> Result<Exit> {
+    let data = api.all("/rules", &[])?;
+    let rows = data.iter().map(read).collect::<Result<Vec<Row>>>()?;
+    output::result(global, &data, |_, out| table(&rows, out));
+    Ok(Exit::Done)
+}
 
 pub(super) fn set(options: &SetOptions, api: &Api) -> Result<()> {
     let body = json!({

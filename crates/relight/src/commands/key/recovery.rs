@@ -1,5 +1,7 @@
 //! `relight key recovery`: a key on paper, for the day when everything else is lost.
 
+mod over_api;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use relight_keys::{Background, Provider, RecoveryKey, RecoveryPage, SystemEntropy};
+use relight_keys::{Background, RecoveryKey, RecoveryPage, SystemEntropy};
 use serde::Serialize;
 
 use super::enrol;
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -25,12 +28,19 @@ pub struct Options {
     /// What to call it
     #[arg(long, value_name = "TEXT", default_value = "recovery key")]
     label: String,
+    #[command(flatten)]
+    server: ApiOptions,
 }
 
 impl Options {
     /// What it is to be called.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Whether another host's server makes it, which asks for approval and keeps evidence itself.
+    pub fn is_elsewhere(&self) -> bool {
+        self.server.is_named()
     }
 }
 
@@ -53,6 +63,9 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
                 .into(),
         ));
     }
+    if let Some(api) = options.server.open()? {
+        return over_api::run(global, options, &api);
+    }
     let (storage, opened) = global.unlock()?;
     let usage = |error: relight_keys::ProviderError| Failure::Usage(error.to_string());
     let key = RecoveryKey::generate(&mut SystemEntropy).map_err(usage)?;
@@ -67,7 +80,7 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let page = |background| page.text(&key, background);
     // The page is safe on disk before the repository knows of the key, and goes if it does not come to that.
     if let Some(path) = &options.output {
-        write(path, &page(Background::Light))?;
+        fill(reserve(path)?, path, &page(Background::Light))?;
     }
     let id = enrol(&*storage, &opened, &key, &options.label).inspect_err(|_| {
         if let Some(path) = &options.output {
@@ -75,20 +88,30 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
         }
     })?;
     if options.output.is_none() {
-        let text = page(Background::Dark);
-        io::stdout()
-            .lock()
-            .write_all(text.as_bytes())
-            .map_err(Failure::io("show the recovery key"))?;
+        show(&page(Background::Dark))?;
     }
+    Ok(tell(global, options, id.to_string(), key.fingerprint()))
+}
+
+/// Shows the page, on a terminal.
+fn show(page: &str) -> Result<()> {
+    let shown = io::stdout().lock().write_all(page.as_bytes());
+    shown.map_err(Failure::io("show the recovery key"))
+}
+
+/// Tells what to do with what was made.
+fn tell(global: &Global, options: &Options, id: String, fingerprint: String) -> Exit {
     let made = Made {
-        id: id.to_string(),
+        id,
         label: options.label.clone(),
-        fingerprint: key.fingerprint(),
+        fingerprint,
         output: options.output.as_ref().map(|path| path.display().to_string()),
     };
     output::result(global, &made, |made, out| {
-        out.push_str(&format!("Added {} with id {}.\n", key.name(), made.id));
+        out.push_str(&format!(
+            "Added the recovery key {} with id {}.\n",
+            made.fingerprint, made.id
+        ));
         match &made.output {
             Some(path) => out.push_str(&format!(
                 "Print {path}, check it with\n  relight key test --recovery-key-file {path}\nput the print in a safe, \
@@ -100,16 +123,21 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
             ),
         }
     });
-    Ok(Exit::Done)
+    Exit::Done
 }
 
-fn write(path: &Path, page: &str) -> Result<()> {
+/// A new file that only its owner can read.
+fn reserve(path: &Path) -> Result<File> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path);
-    let mut file = made.map_err(Failure::io(format!("make {}", path.display())))?;
+    made.map_err(Failure::io(format!("make {}", path.display())))
+}
+
+/// Writes the page into its file, which goes if that fails.
+fn fill(mut file: File, path: &Path, page: &str) -> Result<()> {
     let durable = |file: &mut File| {
         file.write_all(page.as_bytes())?;
         file.sync_all()?;

@@ -10,8 +10,9 @@ use relight_model::{Rate, TimeSpan, Workload};
 use serde::Serialize;
 
 use super::check::facts;
-use super::load;
 use super::words::{Moment, shown, zone_name};
+use super::{load, over_api};
+use crate::api::ApiOptions;
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,8 @@ use crate::server_state::ConfigOptions;
 pub struct Options {
     #[command(flatten)]
     config: ConfigOptions,
+    #[command(flatten)]
+    server: ApiOptions,
     /// From this day or time on [default: now]
     #[arg(long, value_name = "TIME")]
     from: Option<Moment>,
@@ -76,7 +79,11 @@ struct Expected<'p> {
 
 /// Foresees it.
 pub fn run(global: &Global, options: &Options) -> Result<Exit> {
-    let plan = load(&options.config)?;
+    let api = options.server.open()?;
+    let plan = match &api {
+        Some(api) => over_api::plan(api)?,
+        None => load(&options.config)?,
+    };
     let zone = &plan.time_zone;
     let at = |moment: Option<Moment>, or: Timestamp| {
         moment
@@ -94,10 +101,11 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     if options.rate.0 == 0 {
         return Err(Failure::Usage("with --rate 0 no run would ever end".into()));
     }
-    let facts = match options.config.load() {
-        Ok(config) => facts(&config, &plan, now)?,
+    let facts = match (&api, options.config.load()) {
+        (Some(api), _) => over_api::facts(api, now)?,
+        (None, Ok(config)) => facts(&config, &plan, now)?,
         // A plan without a server can be foreseen too.
-        Err(_) => Facts::at(now),
+        (None, Err(_)) => Facts::at(now),
     };
     let schedule = Schedule::new(&plan);
     let forecast = schedule.forecast(from, until, MOST, |job, now| {

@@ -1,7 +1,10 @@
 //! The plan of another host's server.
 
 use http::Method;
+use jiff::Timestamp;
+use relight_model::check::{Facts, WorkloadFacts};
 use relight_model::plan::{Plan, PlanErrors};
+use relight_model::{ByteSize, TimeSpan, Workload};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -99,6 +102,29 @@ pub fn plan(api: &Api) -> Result<Plan> {
             .collect();
         Failure::Usage(format!("the plan cannot be read:\n{}", lines.join("\n")))
     })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Measured {
+    workload: Workload,
+    size: Option<u64>,
+    backup_takes: Option<TimeSpan>,
+}
+
+/// What it has measured, by which runs are foreseen.
+pub fn facts(api: &Api, now: Timestamp) -> Result<Facts> {
+    let mut facts = Facts::at(now);
+    for value in api.all("/plan/measured", &[])? {
+        let known: Measured = read(&value)?;
+        let of = WorkloadFacts {
+            size: known.size.map(ByteSize),
+            backup_time: known.backup_takes,
+            ..WorkloadFacts::default()
+        };
+        facts.workloads.insert(known.workload, of);
+    }
+    Ok(facts)
 }
 
 /// Has a text looked at. Nothing is changed.

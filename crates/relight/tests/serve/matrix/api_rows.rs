@@ -114,6 +114,7 @@ pub const ROWS: &[Row] = &[
     ("GET /api/v1/evidence", "", "", 200, "admin auditor", 403),
     ("GET /api/v1/repositories", "", "", 200, ALL, 0),
     ("GET /api/v1/plan", "", "", 200, "admin auditor", 403),
+    ("GET /api/v1/plan/measured", "", "", 200, "admin auditor", 403),
     (
         "POST /api/v1/plan/check",
         "",
@@ -326,6 +327,7 @@ pub const ROWS: &[Row] = &[
     ),
     ("GET /api/v1/roles", "", "", 200, ALL, 0),
     ("GET /api/v1/users", "", "", 200, ALL, 0),
+    ("GET /api/v1/rules", "", "", 200, ALL, 0),
     (
         "POST /api/v1/users",
         "",
