@@ -218,6 +218,29 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     let committed = jiff::Timestamp::now();
     assert_eq!(running.stop().0, 0);
     assert_eq!(slot(), "f");
+
+    // Over a data directory that is there it is restored by two.
+    let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
+    let guarded = format!("[approvals]\nrequired = ['restore']\n{text}");
+    fs::write(lab.path("relight.toml"), guarded).unwrap();
+    let user = postgres_lab::runner_name();
+    let over = [
+        "postgres",
+        "restore",
+        "main",
+        "--delta",
+        "--with-log",
+        "--user",
+        &user,
+        "--target",
+    ];
+    let over = [&over[..], &[to.to_str().unwrap()]].concat();
+    let refused = lab.fails(&over);
+    assert!(refused.contains("approval of a second person"), "{refused}");
+    lab.ok(&["approval", "break-glass", "--reason", "nobody is here"]);
+    lab.ok(&over);
+    let told = lab.ok(&["evidence", "list", "--kind", "approval"]);
+    assert!(told.contains("over the data directory"), "{told}");
     let windows = lab.json(&["postgres", "windows", "main"]);
     let lag = committed.duration_since(time(&windows["latest"]["time"]));
     assert!(lag.as_millis() < 1000, "{windows:#}");
