@@ -33,6 +33,27 @@ impl Served {
             None => format!("/datastore/{}", self.repository),
         }
     }
+
+    /// The same as [`with_leave`], of a server that is known.
+    pub fn with_leave<T>(
+        &self,
+        action: Action,
+        asked: impl FnOnce(&Self) -> Result<Option<Asked>>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if !self.config.approvals.required.contains(&action) {
+            return work();
+        }
+        let Some(asked) = asked(self)? else {
+            return work();
+        };
+        let (gate, pass) = leave(self, action, &asked)?;
+        let result = work();
+        if result.is_err() {
+            gate.give_back(pass, Timestamp::now());
+        }
+        result
+    }
 }
 
 /// What is about to be done.
@@ -56,19 +77,10 @@ pub fn with_leave<T>(
     asked: impl FnOnce(&Served) -> Result<Option<Asked>>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let Some(served) = served(global).filter(|served| served.config.approvals.required.contains(&action))
-    else {
-        return work();
-    };
-    let Some(asked) = asked(&served)? else {
-        return work();
-    };
-    let (gate, pass) = leave(&served, action, &asked)?;
-    let result = work();
-    if result.is_err() {
-        gate.give_back(pass, Timestamp::now());
+    match served(global) {
+        Some(served) => served.with_leave(action, asked, work),
+        None => work(),
     }
-    result
 }
 
 fn leave(served: &Served, action: Action, asked: &Asked) -> Result<(Gate, Pass)> {

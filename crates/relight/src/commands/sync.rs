@@ -4,13 +4,14 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use relight_pbs::access::AuthId;
+use relight_pbs::access::{Action, AuthId};
 use relight_pbs::formats::ids::Namespace;
 use relight_pbs::sync::GroupFilter;
 use relight_server::state::{Direction, JobRun, State, SyncJob, SyncJobFields};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::approved::{Asked, Served};
 use crate::cancel;
 use crate::context::Global;
 use crate::exit::Exit;
@@ -233,7 +234,11 @@ fn list(global: &Global, state: &State) -> Result<Exit> {
 }
 
 fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
-    let state = options.config.state()?;
+    let served = Served {
+        config: options.config.load()?,
+        repository: options.store.clone(),
+    };
+    let state = State::open(&served.config.server.state)?;
     let yes = |is: bool| is.then_some(true);
     let job = SyncJob {
         id: options.id.clone(),
@@ -262,13 +267,34 @@ fn add(global: &Global, options: &AddOptions) -> Result<Exit> {
             ..SyncJobFields::default()
         },
     };
-    state.add_sync_job(&job)?;
+    let asked = |served: &Served| removes(served, &job);
+    served.with_leave(Action::Delete, asked, || Ok(state.add_sync_job(&job)?))?;
     record(&state, format!("sync add {}", job.id))?;
     let words = match &job.fields.schedule {
         Some(schedule) => format!("is added, and runs at {schedule} while the server does"),
         None => format!("is added. To run it: relight sync run {}", job.id),
     };
     Ok(done(global, &job.id, "added", &words))
+}
+
+/// What one person alone may not be enough for: a job that removes recovery points here because they are gone elsewhere.
+fn removes(served: &Served, job: &SyncJob) -> Result<Option<Asked>> {
+    if job.direction() != Direction::Pull || !job.fields.remove_vanished.unwrap_or_default() {
+        return Ok(None);
+    }
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let exact = serde_json::to_string(job).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(Some(Asked {
+        path: served.place([]),
+        subject: format!(
+            "make the job {}, which deletes recovery points in {} that are gone in {} of {}",
+            job.id,
+            served.repository,
+            text(&job.fields.remote_store),
+            text(&job.fields.remote)
+        ),
+        exact,
+    }))
 }
 
 fn run_now(global: &Global, options: &RunOptions) -> Result<Exit> {

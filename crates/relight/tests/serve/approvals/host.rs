@@ -115,3 +115,35 @@ fn production_is_written_over_on_the_host_by_two() {
     lab.ok(&over);
     assert_eq!(fs::read(lab.path("disk.raw")).unwrap(), vec![7; 1 << 16]);
 }
+
+#[test]
+fn a_job_that_removes_what_vanished_elsewhere_is_made_by_two() {
+    let lab = host("'delete'");
+    fs::write(lab.path("secret"), "a secret\n").unwrap();
+    let fingerprint = ["aa"; 32].join(":");
+    lab.ok(&[
+        "remote",
+        "add",
+        "site-a",
+        "--host",
+        "127.0.0.1:1",
+        "--auth-id",
+        "sync@pbs!copy",
+        "--secret-file",
+        "secret",
+        "--fingerprint",
+        &fingerprint,
+    ]);
+    let job = |name| {
+        let there = ["--remote", "site-a", "--remote-store", "main"];
+        [&["sync", "add", name, "--store", "main"][..], &there].concat()
+    };
+    lab.ok(&job("s-1"));
+    let removing = [&job("s-2")[..], &["--remove-vanished"]].concat();
+    let number = asks(&lab, &removing);
+    assert!(!lab.ok(&["sync", "list"]).contains("s-2"));
+    let told = lab.decide("approve", &number);
+    assert!(told.contains("make the job s-2, which deletes"), "{told}");
+    lab.ok(&removing);
+    assert!(lab.ok(&["sync", "list"]).contains("s-2"));
+}
