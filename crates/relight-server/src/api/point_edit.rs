@@ -22,7 +22,7 @@ use super::sight::Sight;
 use super::{Desk, failed, schema};
 use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::roles::workload_path;
-use crate::runs::{Found, log_needs};
+use crate::runs::{Found, log_needs, vanished};
 
 /// So many recovery points at once: whoever approves it reads them all.
 const AT_ONCE: usize = 100;
@@ -243,6 +243,8 @@ struct Removal {
     /// Whether no good one is left where there is one now.
     last_good: bool,
     warnings: Vec<String>,
+    /// When it was looked what is there.
+    looked: Timestamp,
 }
 
 impl Removal {
@@ -252,6 +254,7 @@ impl Removal {
                 "name 1 to {AT_ONCE} recovery points at once"
             )));
         }
+        let looked = Timestamp::now();
         let (workload, datastore, points) =
             opened(desk, call, &asked.workload, &asked.repository, Edit::Remove)?;
         let mut named: Vec<SnapshotId> = Vec::new();
@@ -320,6 +323,7 @@ impl Removal {
             left,
             last_good,
             warnings,
+            looked,
         })
     }
 
@@ -389,6 +393,17 @@ impl Removal {
         lines.join("\n")
     }
 
+    /// How the workload stands goes by what is left, now that so many of what goes are gone.
+    fn settle(&self, desk: &Desk, gone: usize) {
+        let stay = self.goes.iter().skip(gone).chain(&self.left);
+        let there = stay.map(|(body, _)| body.snapshot.id.to_string()).collect();
+        let state = desk.gate.state();
+        if let Err(error) = vanished::settle_one(state, &self.workload, &self.repository, &there, self.looked)
+        {
+            tracing::warn!("{error}: it is looked again what is left of {}", self.workload);
+        }
+    }
+
     /// Forgets them, the oldest first, so that what is cut off has removed what was needed least. Gives those that are gone.
     fn execute(&self) -> (Vec<Value>, Option<StoreError>) {
         let mut gone = Vec::new();
@@ -448,6 +463,7 @@ fn forget_them(desk: &Desk, call: &Call, confirmed: Confirmed) -> ApiResult<Answ
     call.guarded(&guarded, || {
         let (gone, failure) = removal.execute();
         let count = gone.len();
+        removal.settle(desk, count);
         let mut detail = Map::from_iter([("repository".to_owned(), removal.repository.clone().into())]);
         if count > 0 {
             let forgotten = Map::from_iter([(removal.workload.to_string(), Value::Array(gone))]);

@@ -10,6 +10,7 @@ use relight_repo::snapshot::Snapshot;
 
 use super::Message;
 use super::context::{Context, Planned};
+use super::vanished;
 use crate::error::Result;
 use crate::evidence::detail::{Ended, Figures};
 
@@ -68,9 +69,16 @@ fn look_in(
     name: &str,
     datastore: &relight_pbs::service::datastore::Datastore,
 ) -> Result<Vec<Arrival>> {
+    let asked = Timestamp::now();
     let found = datastore
         .snapshots()
         .map_err(|error| crate::ServerError::System(error.to_string()))?;
+    // An empty one is more likely a storage that is not mounted than one that everything was removed from.
+    if !found.is_empty() {
+        let ids = found.iter().map(|(body, _)| body.snapshot.id.to_string());
+        let before = asked.checked_sub(LATE).unwrap_or(asked);
+        vanished::settle(&context.state, &planned.plan, name, &ids.collect(), before)?;
+    }
     let Some(known) = context.state.arrivals_known(name)? else {
         // The first look: what is there already is no news.
         let newest = found.iter().map(|(body, _)| body.snapshot.published).max();

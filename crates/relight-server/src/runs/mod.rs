@@ -19,6 +19,7 @@ mod scheduler;
 mod task;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vanished;
 mod work;
 
 use std::sync::mpsc::{Sender, channel};

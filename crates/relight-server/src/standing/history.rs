@@ -107,6 +107,8 @@ pub struct History {
     pub(super) logs: Arc<logs::All>,
     /// When a key of a repository was last tested, by its name.
     keys: BTreeMap<String, Timestamp>,
+    /// Snapshots that are gone though they were the newest, each with its workload.
+    gone: BTreeMap<String, String>,
 }
 
 /// The jobs of a plan of which something is remembered. What clients push has jobs that nobody starts.
@@ -153,6 +155,7 @@ impl History {
             self.jobs.insert(job, past);
         }
         self.follow_runs(state, &mut news)?;
+        self.follow_gone(state)?;
         self.follow_evidence(state, &mut news)?;
         if !self.begun {
             news = News::default();
@@ -186,6 +189,41 @@ impl History {
                 news.runs.push(run);
             }
         }
+        Ok(())
+    }
+
+    /// A recovery point that is gone is none: the newest one before it counts.
+    fn follow_gone(&mut self, state: &State) -> Result<()> {
+        let known = state.gone_points()?.into_iter();
+        let gone: BTreeMap<String, String> = known
+            .map(|(snapshot, workload, _)| (snapshot, workload))
+            .collect();
+        let again = self
+            .gone
+            .iter()
+            .filter(|(snapshot, _)| !gone.contains_key(*snapshot));
+        let mut changed: BTreeSet<&str> = again.map(|(_, workload)| workload.as_str()).collect();
+        changed.extend(gone.values().map(String::as_str));
+        for workload in changed {
+            let Ok(workload) = workload.parse::<Workload>() else {
+                continue;
+            };
+            let job = JobId::backup(&workload);
+            let Some(past) = self.jobs.get_mut(&job) else {
+                continue;
+            };
+            let newest = past.good.as_ref().and_then(|good| good.snapshot.as_ref());
+            let is_there = newest.is_some_and(|newest| !gone.contains_key(newest));
+            let all_known = self
+                .gone
+                .iter()
+                .filter(|(_, of)| *of == workload.as_str())
+                .all(|(one, _)| gone.contains_key(one));
+            if !(is_there && all_known) {
+                past.good = state.newest_there(&job)?;
+            }
+        }
+        self.gone = gone;
         Ok(())
     }
 

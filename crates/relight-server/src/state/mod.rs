@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod directory_users;
 mod evidence;
+mod gone;
 mod remotes;
 mod roles;
 mod rules;

@@ -132,10 +132,10 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
     Timestamp::from_millisecond(row.get(column)?).map_err(|error| bad(column, error))
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "number, job, repository, due, started, attempt, who, ended, outcome, code, message, snapshot, figures";
 
-fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
+pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let ended: Option<i64> = row.get(7)?;
     let ended = ended.map(Timestamp::from_millisecond).transpose();
     let outcome: Option<String> = row.get(8)?;

@@ -261,6 +261,12 @@ const STEPS: &[&str] = &[
         (CASE WHEN json_valid(body) THEN json_extract(body, '$.detail.workload') END, sequence) WHERE kind = 'drill';",
     // 13: what somebody asked for, word for word (JSON), so that it can be asked for again.
     "ALTER TABLE runs ADD COLUMN asked TEXT;",
+    // 14: recovery points that are gone though they were the newest of their workloads.
+    "CREATE TABLE gone_points (
+        snapshot TEXT PRIMARY KEY NOT NULL,
+        workload TEXT NOT NULL,
+        repository TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables of a database to this version.

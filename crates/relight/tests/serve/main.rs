@@ -11,6 +11,7 @@ mod backup;
 mod copies;
 mod elsewhere;
 mod estate;
+mod forgotten;
 mod keys;
 mod lab;
 mod matrix;
