@@ -36,8 +36,8 @@ pub use context::not_planned;
 pub(crate) use context::{Context, Found, Planned, digest};
 pub use facts::facts;
 pub use live::{Live, Progress, Shown, Waiting};
-pub use retention::due;
 pub(crate) use retention::log_needs;
+pub use retention::{due, promised};
 
 use crate::config::Config;
 use crate::error::{Result, ServerError};

@@ -182,3 +182,18 @@ pub fn due(config: &Config, name: &str, repository: &Arc<Repository>) -> Result<
     }
     Ok(gone)
 }
+
+/// How far back the plan of a server promises any moment of a log; none: as far as the base backups reach. Nothing of a workload
+/// that the plan does not know, and of a plan that waits for approval: then nothing goes anyway.
+///
+/// # Errors
+/// Plan or state cannot be read.
+pub fn promised(config: &Config, workload: &Workload) -> Result<Option<Option<SignedDuration>>> {
+    let planned = Board::open(config)?.planned();
+    let state = State::open(&config.server.state)?;
+    if approvals::held(&state, &config.approvals, &planned, Timestamp::now())?.is_some() {
+        return Ok(None);
+    }
+    let entry = planned.plan.workload(workload);
+    Ok(entry.map(|entry| log_of(&planned.plan, entry).1))
+}

@@ -214,6 +214,13 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     asking
         .wait("the receiver again", |found| said(found, "receives from"))
         .await;
+    // A second base backup, some segments later.
+    cluster.sql("CREATE TABLE two (n int)");
+    for _ in 0..3 {
+        cluster.sql("INSERT INTO two VALUES (1)");
+        cluster.sql("SELECT pg_switch_wal()");
+    }
+    lab.ok(&["run", "backup", "pg/main"]);
     cluster.sql("INSERT INTO one VALUES (2)");
     let committed = jiff::Timestamp::now();
     assert_eq!(running.stop().0, 0);
@@ -221,7 +228,7 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
 
     // Over a data directory that is there it is restored by two.
     let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
-    let guarded = format!("[approvals]\nrequired = ['restore']\n{text}");
+    let guarded = format!("[approvals]\nrequired = ['restore', 'delete']\n{text}");
     fs::write(lab.path("relight.toml"), guarded).unwrap();
     let user = postgres_lab::runner_name();
     let over = [
@@ -237,13 +244,34 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     let over = [&over[..], &[to.to_str().unwrap()]].concat();
     let refused = lab.fails(&over);
     assert!(refused.contains("approval of a second person"), "{refused}");
+    // So is log let go of that the plan keeps, as soon as the second base backup is older than what is asked for.
+    let expire = ["postgres", "expire", "main", "--point-in-time", "1s"];
+    let began = Instant::now();
+    while lab.json(&expire)["files"].as_array().unwrap().is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "all of the log is needed"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let expire = [&expire[..], &["--apply"]].concat();
+    let refused = lab.fails(&expire);
+    assert!(refused.contains("approval of a second person"), "{refused}");
+    lab.ok(&["postgres", "expire", "main", "--apply"]);
+    let files = || lab.json(&expire[..5])["files"].as_array().unwrap().len();
+    assert!(files() > 0, "nothing went");
     lab.ok(&["approval", "break-glass", "--reason", "nobody is here"]);
     lab.ok(&over);
-    let told = lab.ok(&["evidence", "list", "--kind", "approval"]);
-    assert!(told.contains("over the data directory"), "{told}");
     let windows = lab.json(&["postgres", "windows", "main"]);
     let lag = committed.duration_since(time(&windows["latest"]["time"]));
     assert!(lag.as_millis() < 1000, "{windows:#}");
+    lab.ok(&expire);
+    assert_eq!(files(), 0);
+    let told = lab.ok(&["evidence", "list", "--kind", "approval"]);
+    assert!(
+        told.contains("over the data directory") && told.contains("files of the log of pg/main"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

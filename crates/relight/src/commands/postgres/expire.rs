@@ -3,11 +3,15 @@
 use clap::Args;
 use jiff::SignedDuration;
 use relight_model::duration::TimeSpan;
+use relight_pbs::access::Action;
+use relight_postgres::wal::name::WalName;
 use relight_postgres::wal::retention::Promise;
 use relight_postgres::wal::store::{Expiry, LogStore};
+use relight_server::runs;
 use serde::Serialize;
 
 use super::name::ClusterName;
+use crate::approved::{Asked, Served, with_leave};
 use crate::context::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -49,7 +53,10 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     let store = LogStore::new(repository, options.name.0.clone(), cancel::flag());
     // Which base backups stay is decided by `forget`; what is there stays here.
     let expiry = if options.apply {
-        store.expire(&promise, &|_| true)?
+        let asked = |served: &Served| early(served, &store, &promise);
+        with_leave(global, Action::Delete, asked, || {
+            Ok(store.expire(&promise, &|_| true)?)
+        })?
     } else {
         store.plan_expiry(&promise, &|_| true)?
     };
@@ -59,6 +66,35 @@ pub fn run(global: &Global, options: &Options) -> Result<Exit> {
     };
     output::result(global, &report, words);
     Ok(Exit::Done)
+}
+
+/// What one person alone may not be enough for: everything that the plan of the server would not let go of by itself.
+fn early(served: &Served, store: &LogStore, promise: &Promise) -> Result<Option<Asked>> {
+    let mut files = store.plan_expiry(promise, &|_| true)?.files;
+    if let Some(point_in_time) = runs::promised(&served.config, store.workload())? {
+        let planned = Promise {
+            point_in_time,
+            now: promise.now,
+        };
+        let due = store.plan_expiry(&planned, &|_| true)?.files;
+        files.retain(|file| !due.contains(file));
+    }
+    let (Some(first), Some(last)) = (files.first(), files.last()) else {
+        return Ok(None);
+    };
+    let workload = store.workload().as_str();
+    Ok(Some(Asked {
+        path: served.place([workload]),
+        subject: format!(
+            "let go of {} files of the log of {workload}, {first} to {last}, that the plan keeps",
+            files.len()
+        ),
+        exact: files
+            .iter()
+            .map(WalName::to_string)
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }))
 }
 
 fn words(report: &Report, out: &mut String) {
