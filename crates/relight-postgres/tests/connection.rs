@@ -222,11 +222,13 @@ fn a_wait_can_be_ended_and_leaves_nothing_running() {
     std::thread::sleep(Duration::from_millis(300));
     cancelled.store(true, Ordering::Relaxed);
     assert!(waiter.join().unwrap().is_cancelled());
-    assert!(began.elapsed() < Duration::from_secs(5));
-    std::thread::sleep(Duration::from_millis(500));
+    assert!(began.elapsed() < Duration::from_secs(30));
     let running =
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
-    assert_eq!(server.sql(running), "0");
+    while server.sql(running) != "0" {
+        assert!(began.elapsed() < Duration::from_secs(30), "it goes on running");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
