@@ -1,28 +1,29 @@
 //! `/forgets`, `…/protection`: recovery points that somebody names are forgotten before the plan does it, or protected from that.
 
+mod protection;
+mod removal;
+
 use std::sync::Arc;
 
-use aws_lc_rs::digest::SHA256;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use relight_model::Workload;
-use relight_model::retention::takes_last_good;
 use relight_pbs::access::{Action, Guarded};
-use relight_pbs::service::datastore::{Datastore, StoreError, group_of};
+use relight_pbs::service::datastore::{Datastore, group_of};
 use relight_pbs::service::http::{Answer, ApiError, ApiResult, Call};
 use relight_pbs::service::rest::{Edit, may_edit};
-use relight_repo::SnapshotId;
-use relight_repo::snapshot::{Marks, Snapshot};
+use relight_repo::snapshot::Marks;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use self::removal::{Removal, counted};
 use super::operation::{Operation, Place, Table};
 use super::point::unreadable;
 use super::sight::Sight;
 use super::{Desk, failed, schema};
 use crate::evidence::{Kind, NewEvidence, Outcome};
 use crate::roles::workload_path;
-use crate::runs::{Found, log_needs, vanished};
+use crate::runs::Found;
 
 /// So many recovery points at once: whoever approves it reads them all.
 const AT_ONCE: usize = 100;
@@ -91,23 +92,7 @@ pub(super) fn operations(table: &mut Table<'_>) {
         "true: also if no good one is left",
     );
     table.add(forget, forget_them);
-    let protect = Operation::of(
-        Method::PUT,
-        "/api/v1/workloads/{name}/recovery-points/{snapshot}/protection",
-        "Protect a recovery point from being forgotten, or take that away, which needs a second person where that is configured \
-         (delete). Needs Datastore.Modify where the workload's snapshots are, or Datastore.Backup if they are the caller's own",
-        json!({"type": "null"}),
-    )
-    .with("name", Place::Path, schema::text(), "such as vm%2F100")
-    .with("snapshot", Place::Path, schema::text(), "its id")
-    .with("repository", Place::Body, schema::text(), "in which repository")
-    .with(
-        "protected",
-        Place::Body,
-        schema::truth(),
-        "whether it is protected from now on",
-    );
-    table.add(protect, protect_it);
+    protection::operations(table);
 }
 
 #[derive(Deserialize)]
@@ -126,15 +111,6 @@ struct Confirmed {
     snapshots: Vec<String>,
     digest: String,
     last_good: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Protection {
-    name: String,
-    snapshot: String,
-    repository: String,
-    protected: bool,
 }
 
 /// Whether the caller may do this with the recovery points of a workload in a repository that is open.
@@ -219,215 +195,15 @@ fn pick<'p>(points: &'p [Found], name: &Workload, id: &str) -> ApiResult<&'p Fou
     }
 }
 
-/// Whether somebody could rely on it: nothing was left out when it was made, and no verification has found damage.
-fn is_good(snapshot: &Snapshot, marks: Option<&Marks>) -> bool {
-    snapshot.incomplete.is_empty() && !is_damaged(marks)
-}
-
 /// Whether the last verification found damage.
 pub(super) fn is_damaged(marks: Option<&Marks>) -> bool {
     let verification = marks.and_then(|marks| marks.verification.as_ref());
     verification.is_some_and(|found| !found.good)
 }
 
-/// What somebody wants to be forgotten, and what that means.
-struct Removal {
-    workload: Workload,
-    repository: String,
-    datastore: Arc<Datastore>,
-    /// Oldest first.
-    goes: Vec<Found>,
-    stays: Vec<(Found, String)>,
-    /// What is there afterwards, oldest first.
-    left: Vec<Found>,
-    /// Whether no good one is left where there is one now.
-    last_good: bool,
-    warnings: Vec<String>,
-    /// When it was looked what is there.
-    looked: Timestamp,
-}
-
-impl Removal {
-    fn of(desk: &Desk, call: &Call, asked: &Asked) -> ApiResult<Self> {
-        if !(1..=AT_ONCE).contains(&asked.snapshots.len()) {
-            return Err(ApiError::bad_request(format!(
-                "name 1 to {AT_ONCE} recovery points at once"
-            )));
-        }
-        let looked = Timestamp::now();
-        let (workload, datastore, points) =
-            opened(desk, call, &asked.workload, &asked.repository, Edit::Remove)?;
-        let mut named: Vec<SnapshotId> = Vec::new();
-        for id in &asked.snapshots {
-            named.push(pick(&points, &workload, id)?.0.snapshot.id);
-        }
-        let repository = datastore.repository();
-        let now = repository.now();
-        let (mut goes, mut stays, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        for (body, marks) in points {
-            let is_named = named.contains(&body.snapshot.id);
-            match body.snapshot.held(marks.as_ref(), now) {
-                None if is_named => {
-                    goes.push((body, marks));
-                    continue;
-                }
-                Some(held) if is_named => stays.push(((body.clone(), marks.clone()), held.to_string())),
-                _ => {}
-            }
-            left.push((body, marks));
-        }
-        let good = |(body, marks): &Found| is_good(&body.snapshot, marks.as_ref());
-        let last_good = takes_last_good(
-            goes.iter()
-                .map(|found| (good(found), true))
-                .chain(left.iter().map(|found| (good(found), false))),
-        );
-        let mut warnings = Vec::new();
-        let newest = |points: &[Found]| points.last().map(|(body, _)| body.snapshot.time);
-        match (newest(&goes), newest(&left)) {
-            (Some(_), None) => warnings.push(format!(
-                "It is all there is of {workload} in {}: nothing can be restored from there any more.",
-                asked.repository
-            )),
-            (Some(_), Some(_)) if last_good => warnings.push(format!(
-                "No good recovery point of {workload} is left in {}: what is left is incomplete or damaged.",
-                asked.repository
-            )),
-            (Some(gone), Some(left)) if gone > left => warnings.push(format!(
-                "The newest recovery point is among them: what was saved after {} is lost.",
-                plain(left)
-            )),
-            _ => {}
-        }
-        let planned = desk.board.planned();
-        if let Some(entry) = planned.plan.workload(&workload) {
-            let needs = log_needs(&planned.plan, entry, &repository)
-                .map_err(|error| unreadable(&asked.repository, &error))?;
-            let count = goes
-                .iter()
-                .filter(|(body, _)| needs.contains(&body.snapshot.id))
-                .count();
-            if count > 0 {
-                warnings.push(format!(
-                    "The plan promises recovery to any moment of a time, and {count} of them are needed for that: the log before the \
-                     next one that is left is of no use then."
-                ));
-            }
-        }
-        Ok(Self {
-            workload,
-            repository: asked.repository.clone(),
-            datastore,
-            goes,
-            stays,
-            left,
-            last_good,
-            warnings,
-            looked,
-        })
-    }
-
-    /// By which it is known: what goes, and whether anything good is left.
-    fn digest(&self) -> String {
-        let ids: Vec<String> = self
-            .goes
-            .iter()
-            .map(|(body, _)| body.snapshot.id.to_string())
-            .collect();
-        let text = format!(
-            "relight forget v1 {} {} {} {}",
-            self.repository,
-            self.workload,
-            self.last_good,
-            ids.join(" ")
-        );
-        hex::encode(aws_lc_rs::digest::digest(&SHA256, text.as_bytes()))
-    }
-
-    fn shown(&self) -> Value {
-        let point = |(body, marks): &Found| {
-            json!({
-                "snapshot": body.snapshot.id.to_string(),
-                "time": body.snapshot.time,
-                "good": is_good(&body.snapshot, marks.as_ref()),
-            })
-        };
-        let stays = |(found, why): &(Found, String)| {
-            let mut value = point(found);
-            value["why"] = why.as_str().into();
-            value
-        };
-        let good = |(body, marks): &&Found| is_good(&body.snapshot, marks.as_ref());
-        json!({
-            "digest": self.digest(),
-            "workload": self.workload,
-            "repository": self.repository,
-            "goes": self.goes.iter().map(point).collect::<Vec<_>>(),
-            "stays": self.stays.iter().map(stays).collect::<Vec<_>>(),
-            "left": self.left.len(),
-            "left-good": self.left.iter().filter(good).count(),
-            "newest-left": self.left.last().map(|(body, _)| body.snapshot.time),
-            "last-good": self.last_good,
-            "warnings": self.warnings,
-        })
-    }
-
-    /// What whoever approves it reads: each recovery point on a line.
-    fn subject(&self) -> String {
-        let mut lines = vec![format!(
-            "forget {} of {} in {}, {} are left there{}",
-            counted(self.goes.len()),
-            self.workload,
-            self.repository,
-            self.left.len(),
-            if self.last_good {
-                ", no good one among them"
-            } else {
-                ""
-            }
-        )];
-        lines.extend(self.goes.iter().map(|(body, _)| {
-            let snapshot = &body.snapshot;
-            format!("-{} {}", plain(snapshot.time), snapshot.id.short())
-        }));
-        lines.join("\n")
-    }
-
-    /// How the workload stands goes by what is left, now that so many of what goes are gone.
-    fn settle(&self, desk: &Desk, gone: usize) {
-        let stay = self.goes.iter().skip(gone).chain(&self.left);
-        let there = stay.map(|(body, _)| body.snapshot.id.to_string()).collect();
-        let state = desk.gate.state();
-        if let Err(error) = vanished::settle_one(state, &self.workload, &self.repository, &there, self.looked)
-        {
-            tracing::warn!("{error}: it is looked again what is left of {}", self.workload);
-        }
-    }
-
-    /// Forgets them, the oldest first, so that what is cut off has removed what was needed least. Gives those that are gone.
-    fn execute(&self) -> (Vec<Value>, Option<StoreError>) {
-        let mut gone = Vec::new();
-        for (body, _) in &self.goes {
-            let snapshot = &body.snapshot;
-            if let Err(error) = self.datastore.forget_one(snapshot) {
-                return (gone, Some(error));
-            }
-            gone.push(json!({"snapshot": snapshot.id.to_string(), "time": snapshot.time}));
-        }
-        (gone, None)
-    }
-}
-
 /// A time as people read it; fractions of a second tell them nothing.
 fn plain(time: Timestamp) -> impl std::fmt::Display {
     time.strftime("%F %T UTC")
-}
-
-fn counted(count: usize) -> String {
-    match count {
-        1 => "1 recovery point".into(),
-        _ => format!("{count} recovery points"),
-    }
 }
 
 fn forget_them(desk: &Desk, call: &Call, confirmed: Confirmed) -> ApiResult<Answer> {
@@ -516,44 +292,4 @@ fn note(
         detail,
     };
     desk.gate.state().add_evidence(&[record]).map_err(failed)
-}
-
-fn protect_it(desk: &Desk, call: &Call, asked: Protection) -> ApiResult<Answer> {
-    let (name, datastore, points) = opened(desk, call, &asked.name, &asked.repository, Edit::Protect)?;
-    let (body, marks) = pick(&points, &name, &asked.snapshot)?;
-    let snapshot = &body.snapshot;
-    let is_protected = marks.as_ref().is_some_and(|marks| marks.protected);
-    if is_protected == asked.protected {
-        return Ok(Answer::null());
-    }
-    let about = format!(
-        "the recovery point {} {} of {name} in {}",
-        plain(snapshot.time),
-        snapshot.id.short(),
-        asked.repository
-    );
-    let set = || {
-        datastore.protect_one(snapshot, asked.protected)?;
-        let what = match asked.protected {
-            true => format!("protected {about}"),
-            false => format!("took the protection of {about} away"),
-        };
-        let detail = Map::from_iter([
-            ("repository".to_owned(), Value::from(asked.repository.as_str())),
-            ("snapshot".to_owned(), snapshot.id.to_string().into()),
-        ]);
-        note(desk, call, what, Outcome::Done, detail)?;
-        Ok(Answer::null())
-    };
-    if asked.protected {
-        return set();
-    }
-    let guarded = Guarded {
-        action: Action::Delete,
-        path: &workload_path(&asked.repository, &name),
-        subject: &format!("take the protection of {about} away"),
-        exact: &snapshot.id.to_string(),
-        reason: None,
-    };
-    call.guarded(&guarded, set)
 }
