@@ -258,32 +258,52 @@ pub fn sweep(root: &Path) -> Result<Vec<PathBuf>, Failed> {
     problem.map_or(Ok(removed), Err)
 }
 
-/// Processes that were started in a sandbox: their environment names it.
-fn processes(data: &Path) -> Vec<Pid> {
+/// Processes that were started in a sandbox: their environment names it. And whether any process is just being started, so that
+/// it cannot be told yet whose it is.
+fn processes(data: &Path) -> (Vec<Pid>, bool) {
     let mut marker = format!("{SANDBOX}=").into_bytes();
     marker.extend_from_slice(data.as_os_str().as_bytes());
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let ours = |number: &i32| {
-        let environment = fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
-        environment
+    let (mut found, mut unsure) = (Vec::new(), false);
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    for number in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+        // One that may not be looked at is nothing that was started here.
+        let Ok(environment) = fs::read(format!("/proc/{number}/environ")) else {
+            continue;
+        };
+        if environment.is_empty() {
+            unsure |= is_being_started(number);
+        }
+        let names_it = environment
             .split(|&byte| byte == 0)
-            .any(|variable| variable == marker)
-    };
-    numbers.filter(ours).filter_map(Pid::from_raw).collect()
+            .any(|variable| variable == marker);
+        if names_it {
+            found.extend(Pid::from_raw(number));
+        }
+    }
+    (found, unsure)
+}
+
+/// Whether a process is in the middle of `execve`: it has its new memory, and has let go of the files that close (the sandbox's
+/// lock is one of them), but its environment is not there yet. proc(5), `/proc/pid/stat`: vsize (23) is nought for zombies and
+/// threads of the kernel, env_start (50) as long as nothing was laid there.
+fn is_being_started(number: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    // What comes before, in brackets, is the second: the program's name, with whatever it has in it.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let field = |number: usize| after.split_ascii_whitespace().nth(number - 3);
+    field(23).is_some_and(|size| size != "0") && field(50) == Some("0")
 }
 
 /// Ends them, and waits until they are gone.
 fn end_processes(data: &Path) -> Result<(), Failed> {
     let began = Instant::now();
     loop {
-        let found = processes(data);
-        if found.is_empty() {
+        let (found, unsure) = processes(data);
+        let waited = began.elapsed() >= GONE;
+        if found.is_empty() && (!unsure || waited) {
             return Ok(());
         }
-        if began.elapsed() >= GONE {
+        if waited {
             let numbers: Vec<String> = found.iter().map(|pid| pid.as_raw_nonzero().to_string()).collect();
             let message = format!("processes {} do not end: end them by hand", numbers.join(", "));
             return Err(Failed::new(Code::TearDown, message));
@@ -381,14 +401,27 @@ mod tests {
         let alive = Sandbox::make(&root, "1").unwrap();
         let dead = root.join("run-2");
         fs::create_dir_all(dead.join("data")).unwrap();
-        let mut left = std::process::Command::new("sleep")
-            .arg("60")
-            .env(SANDBOX, dead.join("data"))
-            .spawn()
-            .unwrap();
+        let sleep = || {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("60").env(SANDBOX, dead.join("data")).spawn().unwrap()
+        };
+        let mut left = sleep();
         let killed = std::thread::spawn(move || left.wait().unwrap());
-        assert_eq!(sweep(&root).unwrap(), [dead]);
+        assert_eq!(sweep(&root).unwrap(), std::slice::from_ref(&dead));
         assert!(!killed.join().unwrap().success());
+        // However lately they were started: a process that is being started shows no environment for a moment.
+        for _ in 0..200 {
+            let mut left = sleep();
+            end_processes(&dead.join("data")).unwrap();
+            let since = Instant::now();
+            while left.try_wait().unwrap().is_none() {
+                if since.elapsed() > GONE {
+                    left.kill().unwrap();
+                    panic!("it still runs");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         assert!(alive.path().exists());
         assert_eq!(sweep(&root.join("absent")).unwrap(), Vec::<PathBuf>::new());
     }
