@@ -94,16 +94,10 @@ pub(crate) fn refused(error: WorkloadError) -> ApiError {
 /// # Errors
 /// 404: it may not see the workload; 403: it may see it, but not read what is in it.
 pub(crate) fn places(desk: &Desk, call: &Call, name: &str) -> ApiResult<(Workload, Vec<String>)> {
-    let name: Workload = name
-        .parse()
-        .map_err(|error: relight_model::workload::WorkloadError| ApiError::bad_request(error.to_string()))?;
     let planned = desk.board.planned();
-    let none = || ApiError::not_found(format!("the plan has no workload {name} that you may see"));
-    let entry = planned.plan.workload(&name).ok_or_else(none)?;
     let sight = Sight::new(call, &planned.plan);
-    if !sight.workload(&name)? {
-        return Err(none());
-    }
+    let entry = sight.entry(name)?;
+    let name = entry.name.value.clone();
     let Some((_, policy)) = planned.plan.policy_of(entry) else {
         return Ok((name, Vec::new()));
     };

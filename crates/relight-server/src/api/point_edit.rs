@@ -145,16 +145,10 @@ fn opened(
     repository: &str,
     edit: Edit,
 ) -> ApiResult<(Workload, Arc<Datastore>, Vec<Found>)> {
-    let name: Workload = name
-        .parse()
-        .map_err(|error: relight_model::workload::WorkloadError| ApiError::bad_request(error.to_string()))?;
     let planned = desk.board.planned();
-    let none = || ApiError::not_found(format!("the plan has no workload {name} that you may see"));
-    let entry = planned.plan.workload(&name).ok_or_else(none)?;
     let sight = Sight::new(call, &planned.plan);
-    if !sight.workload(&name)? {
-        return Err(none());
-    }
+    let entry = sight.entry(name)?;
+    let name = entry.name.value.clone();
     let policy = planned.plan.policy_of(entry).map(|(_, policy)| policy);
     let is_of_it = policy.is_some_and(|policy| {
         policy.repository.value == repository

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use relight_model::Workload;
-use relight_model::plan::Plan;
+use relight_model::plan::{Plan, WorkloadEntry};
 use relight_model::schedule::{JobId, RunKind};
+use relight_model::workload::WorkloadError;
 use relight_pbs::access::Privileges;
 use relight_pbs::service::http::{ApiError, ApiResult, Call};
 
@@ -62,6 +63,22 @@ impl<'a> Sight<'a> {
                 .place(repository, workload)?
                 .contains(Privileges::DATASTORE_AUDIT)),
             None => self.system(),
+        }
+    }
+
+    /// A workload of the plan, by its name.
+    ///
+    /// # Errors
+    /// 400: it is no name; 404: the plan has none that the caller may see.
+    pub fn entry(&self, name: &str) -> ApiResult<&'a WorkloadEntry> {
+        let name: Workload = name
+            .parse()
+            .map_err(|error: WorkloadError| ApiError::bad_request(error.to_string()))?;
+        let none = || ApiError::not_found(format!("the plan has no workload {name} that you may see"));
+        let entry = self.plan.workload(&name).ok_or_else(none)?;
+        match self.workload(&name)? {
+            true => Ok(entry),
+            false => Err(none()),
         }
     }
 

@@ -103,16 +103,9 @@ fn workload(desk: &Desk, call: &Call, one: One) -> ApiResult<Answer> {
             "days = {days}: ask for 1 to {MOST_DAYS}"
         )));
     }
-    let name: Workload = one
-        .name
-        .parse()
-        .map_err(|error: relight_model::workload::WorkloadError| ApiError::bad_request(error.to_string()))?;
     let planned = desk.board.planned();
-    let none = || ApiError::not_found(format!("the plan has no workload {name} that you may see"));
-    let entry = planned.plan.workload(&name).ok_or_else(none)?;
-    if !Sight::new(call, &planned.plan).workload(&name)? {
-        return Err(none());
-    }
+    let entry = Sight::new(call, &planned.plan).entry(&one.name)?;
+    let name = entry.name.value.clone();
     let now = Timestamp::now();
     let since = now
         .checked_sub((i64::from(days) * 24).hours())
