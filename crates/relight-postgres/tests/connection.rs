@@ -242,7 +242,7 @@ fn the_log_streams_and_waits_have_an_end() {
     assert!(matches!(connection.event().unwrap(), Event::CopyBoth));
     server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n; SELECT pg_switch_wal()");
     let mut received = 0;
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while let Some(event) = connection.event_until(deadline).unwrap() {
         if let Event::Data(data) = event
             && data.first() == Some(&b'w')
@@ -260,7 +260,7 @@ fn the_log_streams_and_waits_have_an_end() {
         .unwrap()
         .is_some()
     {}
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(30), "it waits without end");
     connection.put_copy_done().unwrap();
     let mut results = Vec::new();
     connection.gather(&mut results).unwrap();

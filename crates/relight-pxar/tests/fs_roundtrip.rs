@@ -7,7 +7,6 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
-use std::time::Instant;
 
 use fs_support::*;
 use relight_pxar::fs::extract::ExtractOptions;
@@ -29,9 +28,7 @@ fn an_adversarial_tree_comes_back_the_same() {
     fs::create_dir(&source).unwrap();
     tree::adversarial(&source);
 
-    let start = Instant::now();
     let (archive, report) = capture_clean(&source, None);
-    assert!(start.elapsed().as_secs() < 10, "holes are not read");
     assert!(report.counts.hardlinks >= 4 && report.bytes > 10_000_000_000 && report.bytes_read < 20_000_000);
     assert_same_as_archive(&archive, &source);
 

@@ -167,7 +167,6 @@ async fn a_pull_takes_no_more_than_it_may_and_stops_when_it_is_told() {
         selection: Selection::default(),
     };
     job.selection.filters.0 = vec!["type:vm".parse().unwrap()];
-    let begun = std::time::Instant::now();
     let (result, ..) = to
         .task(async move |task| {
             let stop = task.stopped();
@@ -179,7 +178,6 @@ async fn a_pull_takes_no_more_than_it_may_and_stops_when_it_is_told() {
         })
         .await;
     assert!(matches!(result, Err(relight_pbs::sync::SyncError::Stopped)));
-    assert!(begun.elapsed().as_secs() < 6);
     // A disk of 9 MiB does not come in two seconds.
     assert!(!to.seen().contains(&format!(":{VM2}")), "{:?}", to.seen());
     assert_whole(&from, &to);

@@ -80,8 +80,8 @@ impl Server {
             attempts: 5,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(5),
-            budget: Duration::from_secs(10),
-            timeout: Duration::from_millis(400),
+            budget: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
         };
         config
     }
@@ -119,7 +119,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(usize, &Ask
             Reply::CutAfter(length, body) => (200, Vec::new(), body, Some(length)),
             Reply::Close => return,
             Reply::Hang => {
-                thread::sleep(Duration::from_secs(5));
+                thread::sleep(Duration::from_secs(600));
                 return;
             }
         };
