@@ -267,11 +267,12 @@ fn processes(data: &Path) -> (Vec<Pid>, bool) {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     for number in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
         // One that may not be looked at is nothing that was started here.
-        let Ok(environment) = fs::read(format!("/proc/{number}/environ")) else {
-            continue;
-        };
+        let read = || fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
+        let mut environment = read();
         if environment.is_empty() {
             unsure |= is_being_started(number);
+            // It may have got one between the two looks.
+            environment = read();
         }
         let names_it = environment
             .split(|&byte| byte == 0)
@@ -284,14 +285,15 @@ fn processes(data: &Path) -> (Vec<Pid>, bool) {
 }
 
 /// Whether a process is in the middle of `execve`: it has its new memory, and has let go of the files that close (the sandbox's
-/// lock is one of them), but its environment is not there yet. proc(5), `/proc/pid/stat`: vsize (23) is nought for zombies and
-/// threads of the kernel, env_start (50) as long as nothing was laid there.
+/// lock is one of them; until then it is held), but its environment is not there yet. proc(5), `/proc/pid/stat`: vsize (23) is
+/// nought for zombies and threads of the kernel; startcode (26) is what Linux notes after the environment, and 1 where this may not
+/// be looked at.
 fn is_being_started(number: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
     // What comes before, in brackets, is the second: the program's name, with whatever it has in it.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let field = |number: usize| after.split_ascii_whitespace().nth(number - 3);
-    field(23).is_some_and(|size| size != "0") && field(50) == Some("0")
+    field(23).is_some_and(|size| size != "0") && field(26) == Some("0")
 }
 
 /// Ends them, and waits until they are gone.
@@ -401,9 +403,13 @@ mod tests {
         let alive = Sandbox::make(&root, "1").unwrap();
         let dead = root.join("run-2");
         fs::create_dir_all(dead.join("data")).unwrap();
+        // It is there as soon as it is a program of its own. Until then it would hold the lock, if there were one.
+        let own = fs::read_link("/proc/self/exe").unwrap();
         let sleep = || {
             let mut command = std::process::Command::new("sleep");
-            command.arg("60").env(SANDBOX, dead.join("data")).spawn().unwrap()
+            let child = command.arg("60").env(SANDBOX, dead.join("data")).spawn().unwrap();
+            while fs::read_link(format!("/proc/{}/exe", child.id())).unwrap() == own {}
+            child
         };
         let mut left = sleep();
         let killed = std::thread::spawn(move || left.wait().unwrap());
