@@ -1,6 +1,6 @@
 // Who may do what, what waits for a second person, and where users are logged in.
 
-import { el, keepFocus, paged, table, tell } from "./dom.js";
+import { el, keepFocus, paged, table, tell, trouble } from "./dom.js";
 import { call, get, post, session } from "./api.js";
 import { subject } from "./approval.js";
 import { people } from "./people.js";
@@ -22,7 +22,7 @@ function decision(request, again) {
       await post(`approvals/${request.number}/${word}`, { remark: remark.value });
       tell(word === "approve" ? `Request ${request.number} is approved: ${request.who} can do it once.` : `Request ${request.number} is denied.`);
       await again();
-    } catch (error) { tell(error.message); buttons.forEach((button) => { button.disabled = false; }); }
+    } catch (error) { trouble(error); buttons.forEach((button) => { button.disabled = false; }); }
   };
   buttons.push(el("button", { type: "button", class: "do", on: { click: decide("approve") } }, `Approve ${request.number}`),
     el("button", { type: "button", class: "quiet", on: { click: decide("deny") } }, `Deny ${request.number}`));
@@ -58,7 +58,7 @@ async function sessions(place, signal) {
       tell(`${one.user} is logged out there.`);
       await sessions(place, signal);
       keepFocus(place);
-    } catch (error) { event.target.disabled = false; tell(error.message); }
+    } catch (error) { event.target.disabled = false; trouble(error); }
   };
   place.replaceChildren(await paged("Where users are logged in", [
     ["User", (one) => one.user, "name"], ["Since", (one) => time(one.since)], ["Until", (one) => time(one.until)], ["From", (one) => one.address],

@@ -1,6 +1,6 @@
 // One's own account: the second factor.
 
-import { el, fault, show, tell } from "./dom.js";
+import { el, fault, show, tell, trouble } from "./dom.js";
 import { call, enter, get, post } from "./api.js";
 import { code, codes, secret } from "./signin.js";
 import { time } from "./words.js";
@@ -50,7 +50,7 @@ function change(required) {
       enter((await post("account/second-factor/remove", proof())).data);
       tell("You log in without a second factor from now on.");
       await back();
-    } catch (error) { tell(error.message); }
+    } catch (error) { trouble(error); }
   } } }, "Take the second factor away");
   return form("New recovery codes", async () => {
     const { data } = await post("account/recovery-codes", proof());

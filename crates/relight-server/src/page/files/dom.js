@@ -25,6 +25,9 @@ export function tell(text) {
   quiet = setTimeout(() => told.replaceChildren(), 6000);
 }
 
+// What went wrong on the way. Nobody waits any more for what was broken off because another page is shown.
+export const trouble = (error) => { if (error.name !== "AbortError") tell(error.message); };
+
 export const fault = (error) => el("div", { class: "fault", role: "alert" },
   el("p", null, error.status === 403 && error.message === "permission check failed." ? "You may not see or do this. Ask an administrator for the privilege (relight acl set)." : error.message));
 
@@ -60,7 +63,7 @@ export async function paged(caption, columns, page, none) {
       list.add(found.rows);
       next = found.next;
       more.hidden = !next;
-    } catch (error) { tell(error.message); }
+    } catch (error) { trouble(error); }
     more.disabled = false;
   } } }, "Show more");
   return el("div", null, list.element, el("p", { class: "more" }, more));

@@ -1,6 +1,6 @@
 // Where what is shown: the address behind # says what.
 
-import { el, fault, show, tell } from "./dom.js";
+import { el, fault, show, tell, trouble } from "./dom.js";
 import { get, logOut, resume, session } from "./api.js";
 import { overview } from "./overview.js";
 import { workload } from "./workload.js";
@@ -91,7 +91,7 @@ document.addEventListener("logged-out", () => {
   tell("Your session has ended. Log in again.");
 });
 document.getElementById("out").addEventListener("click", async () => {
-  try { await logOut(); } catch (error) { tell(error.message); }
+  try { await logOut(); } catch (error) { trouble(error); }
   logInForm();
 });
 document.addEventListener("decided", waiting);

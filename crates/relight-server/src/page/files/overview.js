@@ -1,6 +1,6 @@
 // Every workload by day, the worst first, and what would be lost now.
 
-import { el, paged, svg } from "./dom.js";
+import { el, paged, svg, trouble } from "./dom.js";
 import { get } from "./api.js";
 import { cell, days } from "./chart.js";
 import { health, healths, time, workloadLink, ago } from "./words.js";
@@ -50,13 +50,13 @@ export async function overview(_, signal) {
       state.health = on ? null : name;
       for (const other of event.currentTarget.closest("ul").querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
       event.currentTarget.setAttribute("aria-pressed", String(!on));
-      fill();
+      fill().catch(trouble);
     } } }, el("b", { class: kind }, String(summary.health[name])), words)));
   let soon;
   const search = el("input", { type: "search", id: "search", autocomplete: "off", on: { input: (event) => {
     state.search = event.target.value;
     clearTimeout(soon);
-    soon = setTimeout(fill, 200);
+    soon = setTimeout(() => fill().catch(trouble), 200);
   } } });
   await fill();
   const bad = (summary.health.unprotected ?? 0) + (summary.health.exposed ?? 0) + (summary.health["too-slow"] ?? 0);

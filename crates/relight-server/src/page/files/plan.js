@@ -1,6 +1,6 @@
 // The plan with what the checker remarks, beside the lines it is about; and an editor that checks while one types.
 
-import { el, fault, table, tell } from "./dom.js";
+import { el, fault, table, tell, trouble } from "./dom.js";
 import { refusal } from "./approval.js";
 import { call, get, session } from "./api.js";
 
@@ -34,7 +34,7 @@ export async function plan(_, signal) {
       text.append(...found.data.lines.map((one, at) => line(one, at + found.data["first-line"])));
       from = found.next;
       more.hidden = !from;
-    } catch (error) { tell(error.message); }
+    } catch (error) { trouble(error); }
   } } }, "Show more lines");
   const jump = (at) => el("button", { type: "button", class: "quiet", "aria-label": `show line ${at}`, on: { click: () => document.getElementById(`line-${at}`)?.scrollIntoView({ block: "center" }) } }, String(at));
   const broken = data.problems.length > 0 ? el("div", { class: "fault", role: "alert" }, el("p", null, "This text cannot be understood; the server goes on with the plan from before."),
@@ -57,10 +57,15 @@ async function whole(signal) {
   return { text: `${lines.join("\n")}\n`, digest };
 }
 
+// What was typed and not saved when another page was shown, by whom, and the plan that it changes.
+let unsaved = null;
+
 export async function editPlan(_, signal) {
   let { text, digest } = await whole(signal);
+  const who = session.user, before = unsaved?.who === who ? unsaved : null;
+  unsaved = null;
   const area = el("textarea", { id: "plan-text", spellcheck: "false", autocapitalize: "none", wrap: "off", "aria-describedby": "plan-told" });
-  area.value = text;
+  area.value = before?.digest === digest ? before.text : text;
   const numbers = el("pre", { class: "numbers", "aria-hidden": "true" });
   const told = el("div", { id: "plan-told", "aria-live": "polite" }), found = el("div");
   const review = el("button", { type: "button", class: "do", disabled: true }, "Review the changes");
@@ -95,10 +100,13 @@ export async function editPlan(_, signal) {
   area.addEventListener("scroll", () => { numbers.scrollTop = area.scrollTop; });
   const leave = (event) => { if (area.value !== text) event.preventDefault(); };
   window.addEventListener("beforeunload", leave);
-  signal.addEventListener("abort", () => window.removeEventListener("beforeunload", leave));
+  signal.addEventListener("abort", () => {
+    window.removeEventListener("beforeunload", leave);
+    if (area.value !== text) unsaved = { who, text: area.value, digest };
+  });
 
   const editor = el("div", null, el("label", { for: "plan-text" }, "Text of the plan. What is secret in addresses is not shown (…); such lines stay as they are."),
-    el("div", { class: "editor" }, numbers, area), told, el("p", { class: "buttons" }, review, el("a", { class: "quiet", href: "#/plan" }, "Leave it as it was")), found);
+    el("div", { class: "editor" }, numbers, area), told, el("p", { class: "buttons" }, review, el("a", { class: "quiet", href: "#/plan", on: { click: () => { area.value = text; } } }, "Leave it as it was")), found);
   const second = el("div", { hidden: true });
   review.addEventListener("click", () => {
     const lines = checked.data.difference;
@@ -124,5 +132,6 @@ export async function editPlan(_, signal) {
   });
   number();
   check();
+  if (before) tell(before.digest === digest ? "What you had typed and not saved is here again." : "The plan was changed meanwhile: what you had typed and not saved is gone.");
   return [el("h1", null, "Edit the plan"), editor, second];
 }

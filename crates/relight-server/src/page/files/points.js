@@ -1,6 +1,6 @@
 // The recovery points of a workload as a list: those who may protect them, and have some forgotten before the plan would.
 
-import { el, keepFocus, paged, tell } from "./dom.js";
+import { el, keepFocus, paged, tell, trouble } from "./dom.js";
 import { call, post } from "./api.js";
 import { ask } from "./confirm.js";
 import { refusal } from "./approval.js";
@@ -18,7 +18,7 @@ export async function pointList(data, name, kept, again) {
   const choose = repositories.length < 2 ? null : el("label", { for: "points-of" }, "Repository", el("select", { id: "points-of", on: { change: (event) => {
     kept.repository = event.target.value;
     told.replaceChildren();
-    fill().catch((error) => tell(error.message));
+    fill().catch(trouble);
   } } }, repositories.map((one) => el("option", { selected: one === kept.repository }, one))));
 
   async function fill() {

@@ -1,6 +1,6 @@
 // From a recovery point back to its files: pick a day, look or search, download or restore.
 
-import { el, fault, keepFocus, table, tell } from "./dom.js";
+import { el, fault, keepFocus, table, tell, trouble } from "./dom.js";
 import { cluster } from "./cluster.js";
 import { folder, nowhere, propose } from "./planned.js";
 import { get } from "./api.js";
@@ -27,7 +27,7 @@ export async function restore(argument, signal, query) {
   if (points.data.length === 0) return [el("h1", null, `Restore ${name}`), el("p", { class: "note" }, "There is no recovery point yet, so there is nothing to restore.")];
   let known = points.data;
   const choose = el("select", { id: "point", on: { change: () => go({ point: choose.value }) } });
-  const day = el("input", { id: "day", type: "date", on: { change: () => byDay().catch((error) => tell(error.message)) } });
+  const day = el("input", { id: "day", type: "date", on: { change: () => byDay().catch(trouble) } });
 
   function options() {
     choose.replaceChildren(...known.map((point) => el("option", { value: point.snapshot, selected: point.snapshot === state.point }, `${exactTime(point.time)} (${ago(point.time)})${point.damaged ? " – damaged" : point.complete ? "" : " – not complete"}`)));
@@ -71,7 +71,7 @@ export async function restore(argument, signal, query) {
     const search = el("input", { type: "search", id: "search", autocomplete: "off", value: state.search, placeholder: "report, *.pdf" });
     const list = el("div"), crumbs = el("nav", { class: "crumbs", "aria-label": "Folder" });
     let soon, turn = 0;
-    search.addEventListener("input", () => { state.search = search.value; clearTimeout(soon); soon = setTimeout(() => fill().catch((error) => tell(error.message)), 300); });
+    search.addEventListener("input", () => { state.search = search.value; clearTimeout(soon); soon = setTimeout(() => fill().catch(trouble), 300); });
     const open = (path) => { state.search = ""; search.value = ""; go({ path }); };
     const pick = (entry) => {
       const box = el("input", { type: "checkbox", checked: picked.has(entry.path), "aria-label": `choose ${entry.name}` });
@@ -102,7 +102,7 @@ export async function restore(argument, signal, query) {
           found.add(page.data.entries);
           from = page.next;
           more.hidden = !from;
-        } catch (error) { tell(error.message); }
+        } catch (error) { trouble(error); }
       } } }, "Show more");
       list.replaceChildren(data.entries.length > 0 ? found.element : el("p", { class: "dim" }, searched ? "Nothing here has that in its name. Try the folder above, or another day." : "It is empty."),
         data.complete ? "" : el("p", { class: "note" }, "The search took too long and ended before it had seen everything. Search in a folder below."), el("p", { class: "more" }, more));

@@ -1,6 +1,6 @@
 // Runs, live, and one of them with its events.
 
-import { el, paged, table, tell } from "./dom.js";
+import { el, paged, table, tell, trouble } from "./dom.js";
 import { propose } from "./planned.js";
 import { get, post } from "./api.js";
 import { bytes, outcome, progress, runLink, time, took, workloadLink } from "./words.js";
@@ -18,7 +18,7 @@ const columns = [
 function every(milliseconds, signal, work) {
   const timer = setInterval(async () => {
     if (document.hidden) return;
-    try { await work(); } catch (error) { if (error.name !== "AbortError" && error.status !== 401) tell(error.message); }
+    try { await work(); } catch (error) { if (error.status !== 401) trouble(error); }
   }, milliseconds);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
@@ -42,7 +42,7 @@ export async function runs(_, signal) {
     const now = data.map((run) => run.number).join();
     if (now !== before) { before = now; await fill(); }
   }
-  const choice = (name, title, words) => el("label", { for: name }, title, el("select", { id: name, on: { change: (event) => { state[name] = event.target.value; fill().catch((error) => tell(error.message)); } } },
+  const choice = (name, title, words) => el("label", { for: name }, title, el("select", { id: name, on: { change: (event) => { state[name] = event.target.value; fill().catch(trouble); } } },
     el("option", { value: "" }, "all"), words.map((word) => el("option", { value: word }, word))));
   await look();
   if (before === "") await fill();

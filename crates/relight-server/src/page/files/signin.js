@@ -1,6 +1,6 @@
 // Log-in: the password, then the second factor if one is asked for.
 
-import { el, show, svg, tell } from "./dom.js";
+import { el, show, svg, trouble } from "./dom.js";
 import { call, enter, get, post } from "./api.js";
 
 // A form in the middle of the page. `submit` throws what is to be told.
@@ -49,7 +49,7 @@ export function signIn(done, words) {
 // A button that leads to a provider of identities.
 const away = ({ name, title }) => el("button", { type: "button", class: "quiet", on: { click: async (event) => {
   event.target.disabled = true;
-  try { location.assign((await post("session/provider", { realm: name })).data.url); } catch (error) { tell(error.message); event.target.disabled = false; }
+  try { location.assign((await post("session/provider", { realm: name })).data.url); } catch (error) { trouble(error); event.target.disabled = false; }
 } } }, `Log in with ${title}`);
 
 // Back from a provider: what came with it is handed over, and does not stay in the history.

@@ -1,6 +1,6 @@
 // One workload: how it stands, its recovery points, sizes and drills.
 
-import { el, keepFocus, table, tell } from "./dom.js";
+import { el, keepFocus, table, tell, trouble } from "./dom.js";
 import { get, post } from "./api.js";
 import { drillTimes, sizes, timeline } from "./chart.js";
 import { pointList } from "./points.js";
@@ -18,7 +18,7 @@ export async function workload(name, signal) {
     const list = await pointList(data, name, kept, async () => { await fill(); keepFocus(content); });
     content.replaceChildren(...about(data, name, list).flat(3).filter(Boolean));
   }
-  days.addEventListener("change", () => fill().catch((error) => tell(error.message)));
+  days.addEventListener("change", () => fill().catch(trouble));
   await fill();
   return [el("h1", null, name), el("div", { class: "bar" }, el("label", { for: "days" }, "Look back", days), actions(name)), content];
 }
