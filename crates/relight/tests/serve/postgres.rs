@@ -1,6 +1,7 @@
 //! A cluster of a plan: its log is followed by the server, and counts.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -29,14 +30,12 @@ source = { url = "URL", bin = "BIN", user = "USER"MORE }
 probe = { amcheck = false, sql = [{ database = "postgres", query = "SELECT count(*) FROM one", expect = "1" }] }
 "#;
 
-/// With a second repository `away`.
-fn lab() -> Lab {
+/// With a second repository `away`, and a folder that is restored to.
+fn lab(restored: &Path) -> Lab {
     let lab = Lab::new();
     let text = fs::read_to_string(lab.path("relight.toml")).unwrap();
-    fs::create_dir(lab.path("restored")).unwrap();
     let away = format!(
-        "[[repository]]\nname = 'away'\nlocation = 'away'\npassword-file = 'password'\n[restore]\nroots = [{:?}]\n",
-        lab.path("restored")
+        "[[repository]]\nname = 'away'\nlocation = 'away'\npassword-file = 'password'\n[restore]\nroots = [{restored:?}]\n"
     );
     fs::write(lab.path("relight.toml"), format!("{text}{away}")).unwrap();
     let made = lab
@@ -108,7 +107,8 @@ fn time(value: &Value) -> jiff::Timestamp {
 #[tokio::test]
 async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     let cluster = Server::start(17, "");
-    let lab = lab();
+    let site = postgres_lab::folder();
+    let lab = lab(site.path());
     set_plan(&lab, &cluster, "");
     lab.user("jane@pbs", "Admin", "/");
     let header = lab.token("jane@pbs!t", "Admin", "/");
@@ -148,7 +148,7 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
 
     // From elsewhere it is asked to bring the cluster back.
     let far = Elsewhere::new(&lab, &running, &header, "jane@pbs!t");
-    let to = lab.path("restored/data");
+    let to = site.path().join("data");
     let restore = ["restores", "cluster", "pg/main", "--to", to.to_str().unwrap()];
     let planned = far.ok(&[&restore[..], &["--plan"]].concat());
     assert!(
@@ -160,8 +160,14 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
     assert!(!to.exists());
     let done = far.ok(&[&restore[..], &["--yes"]].concat());
     assert!(done.contains("outcome    good"), "{done}");
-    assert!(to.join("PG_VERSION").exists());
     assert_eq!(far.ok(&["restores"]), lab.ok(&["restores"]));
+    let restored = Server::of(17, site, to.clone());
+    restored.up();
+    while restored.sql("SELECT pg_is_in_recovery()") == "t" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(restored.sql("SELECT n FROM one"), "1");
+    restored.down("fast");
 
     // What is in no segment that was completed is drilled, and copied.
     lab.ok(&["run", "drill", "pg/main"]);
@@ -277,7 +283,8 @@ async fn the_server_receives_the_log_of_its_plan_and_the_rpo_counts_it() {
 #[tokio::test]
 async fn a_receiver_elsewhere_is_left_alone_and_a_cluster_that_goes_away_is_told() {
     let cluster = Server::start(17, "");
-    let lab = lab();
+    let site = postgres_lab::folder();
+    let lab = lab(site.path());
     set_plan(&lab, &cluster, "");
     lab.user("jane@pbs", "Admin", "/");
     let header = lab.token("jane@pbs!t", "Admin", "/");
