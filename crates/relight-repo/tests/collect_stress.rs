@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use relight_keys::{KeyFile, SystemEntropy};
 use relight_repo::collect::CollectOptions;
 use relight_repo::settings::Settings;
+use relight_repo::storage::StorageError;
 use relight_repo::storage::local::LocalStorage;
 use relight_repo::{OpenOptions, RepoError, Repository, SnapshotId, keyring};
 use support::*;
@@ -104,7 +105,7 @@ fn two_writers_a_collector_and_a_reader() {
             let snapshot = match back_up(&repository, &seeds) {
                 Ok(snapshot) => snapshot,
                 // A collection that waits for nobody took away what it wanted to use again. Nothing was promised.
-                Err(RepoError::ChunkMissing(_)) => {
+                Err(RepoError::ChunkMissing(_) | RepoError::Storage(StorageError::NotFound { .. })) => {
                     failed.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }

@@ -3,12 +3,13 @@
 mod plan;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
+use jiff::Timestamp;
 use relight_pbs::access::Action;
 use relight_repo::{RepoError, Repository, SnapshotId};
 use relight_server::runs;
@@ -102,26 +103,26 @@ fn early(served: &Served, repository: &Arc<Repository>, plan: &Plan) -> Result<O
     if early.is_empty() {
         return Ok(None);
     }
-    let known = plan.workloads.iter().flat_map(|group| {
-        let of = group
-            .snapshots
-            .iter()
-            .filter(|planned| early.contains(&planned.id));
-        of.map(|planned| (group.workload.as_str(), planned))
-    });
-    let known: Vec<(&str, &Planned)> = known.collect();
+    let mut known: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+    for group in &plan.workloads {
+        let of = group.snapshots.iter();
+        let of = of.filter(|planned| early.contains(&planned.id));
+        let times = known.entry(group.workload.as_str()).or_default();
+        times.extend(of.map(|planned| planned.time));
+        times.sort();
+    }
+    known.retain(|_, times| !times.is_empty());
     // Those that cannot be read are of no workload that is known.
-    let unreadable = early.len().saturating_sub(known.len());
+    let unreadable = early.len().saturating_sub(known.values().map(Vec::len).sum());
     let mut named: Vec<String> = known
         .iter()
-        .map(|(workload, planned)| format!("{workload} of {}", planned.time))
+        .map(|(workload, times)| format!("{workload} {}", times_in_words(times)))
         .collect();
-    named.sort();
     if unreadable > 0 {
         named.push(format!("{unreadable} that cannot be read"));
     }
     let place = match unreadable {
-        0 => served.place(known.iter().map(|(workload, _)| *workload)),
+        0 => served.place(known.keys().copied()),
         _ => served.place([]),
     };
     Ok(Some(Asked {
@@ -138,6 +139,17 @@ fn early(served: &Served, repository: &Arc<Repository>, plan: &Plan) -> Result<O
             .collect::<Vec<_>>()
             .join("\n"),
     }))
+}
+
+/// When they were made, in order: each, or of many the first and the last.
+fn times_in_words(times: &[Timestamp]) -> String {
+    match times {
+        [first, .., last] if times.len() > 5 => format!("of {first} to {last} ({})", times.len()),
+        _ => {
+            let times: Vec<String> = times.iter().map(Timestamp::to_string).collect();
+            format!("of {}", times.join(" and "))
+        }
+    }
 }
 
 /// Forgets what the plan says, the oldest first, so that an interrupted execution has removed what was needed least.
