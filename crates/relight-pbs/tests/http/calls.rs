@@ -61,6 +61,18 @@ async fn what_is_outside_the_protocol_has_its_own_paths_and_errors_as_json() {
     let answer = get(&service, "/own/a/change").await;
     assert_eq!(status(&answer), 405);
     assert!(answer.contains("allow: POST\r\n"), "{answer}");
+    // What is too long is answered in the shape of the side that was asked.
+    let long = "a".repeat(4_000);
+    let answer = get(&service, &format!("/own/{long}")).await;
+    assert_eq!(
+        (status(&answer), &error(&answer)["error"]["status"]),
+        (414, &414.into())
+    );
+    let answer = get(&service, &format!("/api2/json/{long}")).await;
+    assert_eq!(
+        (status(&answer), body(&answer)),
+        (414, "path and query are too long")
+    );
     // Neither side is reached by a path of the other.
     assert_eq!(status(&get(&service, "/api2/json/own/a").await), 404);
     assert_eq!(status(&get(&service, "/ping").await), 404);

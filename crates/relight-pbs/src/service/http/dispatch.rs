@@ -112,6 +112,7 @@ impl HttpService {
         known: &mut Known,
         format: &mut Format,
     ) -> ApiResult<Answer> {
+        *format = Format::of(head.uri.path());
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         if target.len() > self.limits.target {
             return Err(ApiError::new(
@@ -121,16 +122,9 @@ impl HttpService {
         }
         let path = parts(head.uri.path())?;
         let found = match path.iter().map(String::as_str).take(2).collect::<Vec<_>>()[..] {
-            ["api2", "json"] => self.router.find(&head.method, &path[2..]),
-            ["api2", "extjs"] => {
-                *format = Format::ExtJs;
-                self.router.find(&head.method, &path[2..])
-            }
+            ["api2", "json" | "extjs"] => self.router.find(&head.method, &path[2..]),
             ["api2", ..] => return Err(no_such_path(head)),
-            _ => {
-                *format = Format::Own;
-                self.router.find_own(&head.method, &path)
-            }
+            _ => self.router.find_own(&head.method, &path),
         };
         let public = found.as_ref().is_some_and(|(route, _)| route.public);
         known.changing = found.as_ref().map_or(known.changing, |(route, _)| route.changing);

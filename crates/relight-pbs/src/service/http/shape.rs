@@ -28,6 +28,18 @@ pub(super) enum Format {
     Own,
 }
 
+impl Format {
+    /// How answers about a path are shaped, whatever is wrong with it.
+    pub fn of(path: &str) -> Self {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        match (parts.next(), parts.next()) {
+            (Some("api2"), Some("extjs")) => Self::ExtJs,
+            (Some("api2"), _) => Self::Json,
+            _ => Self::Own,
+        }
+    }
+}
+
 /// Headers of everything outside the protocol: browsers read it.
 const OF_OWN: [(HeaderName, &str); 3] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),

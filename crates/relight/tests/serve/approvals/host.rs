@@ -44,7 +44,10 @@ fn what_the_plan_keeps_is_forgotten_on_the_host_only_as_somebody_has_seen_it() {
     assert_eq!(lab.points("host/web"), 3);
     let told = lab.decide("approve", &number);
     assert!(told.contains("forget 2 recovery points of main"), "{told}");
-    assert!(told.contains(": host/web of 2") && told.contains(" and 2"), "{told}");
+    assert!(
+        told.contains(": host/web of 2") && told.contains(" and 2"),
+        "{told}"
+    );
     let asked = lab.json(&["approval", "list"]);
     assert_eq!(asked["requests"][0]["who"], "root@host");
     // Meanwhile other ones would go: nobody has seen those.
