@@ -41,6 +41,8 @@ async fn answers_have_the_shapes_that_clients_expect() {
         (status(&answer), &json["success"], &json["message"]),
         (200, &false.into(), &"no such datastore 'x'".into())
     );
+    let written_otherwise = get(&service, "/%61pi2/extjs/fails").await;
+    assert_eq!(body(&written_otherwise), body(&answer));
     let answer = get(&service, "/api2/json/stream").await;
     assert!(answer.matches('x').count() >= 1_000_000);
     assert_eq!(status(&get(&service, "/api2/json/panics").await), 500);

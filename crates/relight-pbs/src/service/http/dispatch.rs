@@ -112,7 +112,7 @@ impl HttpService {
         known: &mut Known,
         format: &mut Format,
     ) -> ApiResult<Answer> {
-        *format = Format::of(head.uri.path());
+        *format = Format::of(head.uri.path().split('/'));
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         if target.len() > self.limits.target {
             return Err(ApiError::new(
@@ -121,6 +121,8 @@ impl HttpService {
             ));
         }
         let path = parts(head.uri.path())?;
+        // What is read decides, however it was written.
+        *format = Format::of(path.iter().map(String::as_str));
         let found = match path.iter().map(String::as_str).take(2).collect::<Vec<_>>()[..] {
             ["api2", "json" | "extjs"] => self.router.find(&head.method, &path[2..]),
             ["api2", ..] => return Err(no_such_path(head)),

@@ -29,9 +29,9 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// How answers about a path are shaped, whatever is wrong with it.
-    pub fn of(path: &str) -> Self {
-        let mut parts = path.split('/').filter(|part| !part.is_empty());
+    /// How answers about a path of these parts are shaped, whatever is wrong with it.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut parts = parts.into_iter().filter(|part| !part.is_empty());
         match (parts.next(), parts.next()) {
             (Some("api2"), Some("extjs")) => Self::ExtJs,
             (Some("api2"), _) => Self::Json,
